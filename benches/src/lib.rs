@@ -1,0 +1,1 @@
+//! Load client, floors and micro-benchmarks.

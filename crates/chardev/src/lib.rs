@@ -1,0 +1,1 @@
+//! The transport of monitors: listeners and connections, file descriptors by SCM_RIGHTS, peer credentials.

@@ -1,0 +1,1 @@
+//! QEMU's fd sets on a dashmap, and named file descriptors.

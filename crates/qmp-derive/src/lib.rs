@@ -1,0 +1,1 @@
+//! derive(QapiType): describes a Rust type to qmp-command as a QAPI type.

@@ -1,0 +1,1 @@
+//! QMP sessions over chardevs: negotiation, scheduling, events.

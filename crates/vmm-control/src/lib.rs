@@ -1,0 +1,1 @@
+//! QEMU's management interface for any Rust VMM.

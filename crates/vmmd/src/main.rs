@@ -1,0 +1,2 @@
+//! The reference VMM.
+fn main() {}

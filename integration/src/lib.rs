@@ -1,0 +1,1 @@
+//! Several clients and real peers against real processes.
