@@ -1,1 +1,66 @@
-//! What a QMP command is: metadata, typed arguments with QAPI's errors, a tower stack per command, a router.
+//! What a QMP command is, and how a request reaches it.
+//!
+//! A [`Command`] is a name, [`Metadata`], and a handler with typed arguments and return. Registering it in a
+//! [`RouterBuilder`] wraps it in a tower stack of its own, built once:
+//!
+//! ```text
+//! span + metrics -> reply -> authorize -> permit -> timeout -> decode -> handler
+//! ```
+//!
+//! The [`Router`] finds the stack by name, clones it and calls it once per request. Nothing here does I/O: a
+//! session hands in a [`Request`](qmp_protocol::Request) and a [`Context`], and gets an [`Outcome`] back.
+//!
+//! ```
+//! use qmp_command::{Command, Context, QapiType, Router, detached_session};
+//! use qmp_protocol::{Format, Request};
+//! use serde::Deserialize;
+//!
+//! /// Whom to greet.
+//! #[derive(Deserialize, QapiType)]
+//! struct Greet {
+//!     who: String,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let router = Router::builder()
+//!     .command(Command::new("x-greet").read_only().handler(async |_ctx: Context, a: Greet| Ok(format!("hello {}", a.who))))
+//!     .build()?;
+//! let request = Request {
+//!     execute: "x-greet".into(),
+//!     oob: false,
+//!     arguments: Some([("who".to_owned(), "you".into())].into_iter().collect()),
+//!     id: None,
+//! };
+//! let outcome = router.call(&request.execute, request.arguments, Context::new(detached_session())).await;
+//! assert_eq!(outcome?.as_bytes(), b"\"hello you\"");
+//! # Ok(())
+//! # }
+//! ```
+
+// The derive writes `::qmp_command::...`; this lets the crate's own types use it.
+extern crate self as qmp_command;
+
+mod command;
+mod context;
+mod error;
+pub mod layers;
+mod metadata;
+mod router;
+
+pub mod arguments;
+pub mod schema;
+
+pub use command::{Command, CommandBuilder};
+pub use context::{Context, Invocation, Peer, PendingFds, Session, detached_session};
+pub use error::CommandError;
+pub use metadata::{Concurrency, Feature, Metadata};
+pub use qmp_derive::QapiType;
+pub use router::{BuildError, RouteFuture, Router, RouterBuilder};
+pub use schema::QapiType;
+
+/// What a command came to: the encoded return value, or the error its client sees.
+pub type Outcome = Result<qmp_protocol::Payload, qmp_protocol::Error>;
+
+/// What a handler returns.
+pub type CommandResult<T> = Result<T, CommandError>;

@@ -1,1 +1,19 @@
-//! QMP sessions over chardevs: negotiation, scheduling, events.
+//! QMP monitors: sessions over chardevs, and the events that all of them see.
+//!
+//! A [`Core`] holds what the monitors of one plane share: the [`Router`](qmp_command::Router), the [`EventHub`], the
+//! greeting, the limits. A [`Monitor`] serves the clients of one chardev, each with a session of its own
+//! ([`session`]); a [`LocalSession`] is the process's own.
+
+mod capabilities;
+mod core;
+pub mod events;
+mod local;
+mod monitor;
+pub mod session;
+
+pub use self::capabilities::qmp_capabilities;
+pub use self::core::Core;
+pub use self::events::{DeclareError, EmitError, EventHub, EventSender, EventSpec};
+pub use self::local::{LocalError, LocalSession};
+pub use self::monitor::{Monitor, MonitorConfig, NamedFdsScope};
+pub use self::session::{Mode, QmpSession, SessionLimits};

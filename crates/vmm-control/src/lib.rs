@@ -1,1 +1,71 @@
 //! QEMU's management interface for any Rust VMM.
+//!
+//! An author implements [`Machine`] for their VMM, builds a [`ControlPlane`] around it, and gives it monitors; then
+//! everything that manages QEMU over QMP manages that VMM. Commands and events of the author's own stand beside
+//! the built-in ones as equals.
+//!
+//! ```
+//! use vmm_control::{Command, CommandError, Context, ControlPlane, EventSpec, Machine, QapiType, RunState};
+//! use serde::{Deserialize, Serialize};
+//!
+//! struct Toy;
+//! impl Machine for Toy {
+//!     fn run_state(&self) -> RunState {
+//!         RunState::Running
+//!     }
+//!     async fn stop(&self) -> Result<(), CommandError> {
+//!         Ok(())
+//!     }
+//!     async fn cont(&self) -> Result<(), CommandError> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// What to ring.
+//! #[derive(Deserialize, Serialize, QapiType)]
+//! struct Bell {
+//!     /// How often.
+//!     times: u32,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let plane = ControlPlane::builder(Toy)
+//!     .event(EventSpec::extension::<Bell>("X_RUNG"))
+//!     .command_with(|plane| {
+//!         let events = plane.events();
+//!         Command::new("x-ring").handler(move |_: Context, bell: Bell| {
+//!             let rung = events.emit("X_RUNG", &bell);
+//!             async move { Ok(rung?) }
+//!         })
+//!     })
+//!     .build()?;
+//! let mut session = plane.connect();
+//! session.state().enable_event("X_RUNG", true);
+//! let () = session.execute::<_, serde_json::Value>("x-ring", &Bell { times: 3 }).await.map(drop)?;
+//! assert_eq!(session.try_next_event().unwrap().name, "X_RUNG");
+//! plane.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+extern crate self as vmm_control;
+
+mod commands;
+mod machine;
+mod plane;
+mod run_state;
+
+pub use chardev;
+pub use chardev::Chardev;
+pub use fd_registry::{self, FdSets};
+pub use qmp_command::{self, Command, CommandError, CommandResult, Context, QapiType, layers::authorize::Authority};
+pub use qmp_monitor::{
+    EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, NamedFdsScope, QmpSession,
+    SessionLimits,
+};
+pub use qmp_protocol::{self, ErrorClass, Version};
+
+pub use self::machine::Machine;
+pub use self::plane::{BuildError, Builder, ControlPlane, MonitorError, PlaneHandle};
+pub use self::run_state::{RunState, RunStateCell, ShutdownCause};

@@ -1,0 +1,89 @@
+# Targets are thin; CI calls the same ones. `make help` lists them.
+
+CARGO ?= cargo
+PYTHON ?= python3
+VENV := .venv
+PROFILE ?= dev
+BIN := target/$(if $(filter release,$(PROFILE)),release,debug)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: python ## Build and start vmmd with two QMP monitors, and say what to type next
+	@$(CARGO) build --release -p vmmd
+	@mkdir -p run
+	@printf '%s\n' "$$DEMO"
+	@exec target/release/vmmd --config config/demo.toml
+
+define DEMO
+
+  vmmd serves two QMP monitors: run/qmp-a.sock, and run/qmp-b.sock with indented replies.
+  In another terminal, from this folder, watch events on one ...
+
+      socat - UNIX-CONNECT:run/qmp-b.sock          then type: {"execute": "qmp_capabilities"}
+
+  ... and pause and resume the machine on the other:
+
+      .venv/bin/qmp-shell run/qmp-a.sock           then type: query-status, stop, cont, quit
+
+  Ctrl-C here ends vmmd.
+
+endef
+export DEMO
+
+.PHONY: test
+test: python ## Everything that needs neither root nor KVM
+	$(CARGO) build -p vmmd
+	$(CARGO) test --workspace --all-targets
+	$(CARGO) test --workspace --doc
+
+.PHONY: lint
+lint: ## Formatting and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy -p qmp-protocol -p qmp-command -p fd-registry -p chardev -p qmp-monitor -p vmm-control -- -D warnings
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: doc
+doc: ## The API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+.PHONY: conformance
+conformance: ## Replay the recorded exchanges: make conformance [SERVER="qemu-system-x86_64 {args}"] [ARGS=...]
+	@$(CARGO) build --release -p vmmd -p vmm-integration
+	target/release/replay --start "$(or $(SERVER),target/release/vmmd {args})" $(if $(SERVER),,$(VMMD_REPLAY)) $(ARGS)
+
+VMMD_REPLAY := --groups integration/conformance/groups-vmmd.json \
+	--skip integration/conformance/skip.txt --skip integration/conformance/skip-default.txt
+
+.PHONY: bench
+bench: ## Micro-benchmarks
+	$(CARGO) bench -p vmm-benches
+
+.PHONY: bench-qmp
+bench-qmp: ## vmmd, the floor and QEMU (where installed) in one run: make bench-qmp [ARGS=--quick]
+	@$(CARGO) build --release -p vmmd -p vmm-benches
+	target/release/bench-qmp $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz the decoder for FUZZ_SECONDS (default 60); needs cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
+	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run decoder -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+
+.PHONY: python
+python: $(VENV)/.done ## The Python environment that the tests' clients run in
+
+$(VENV)/.done: integration/python/requirements.txt
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python 3.9 or newer with venv is missing (on Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: ci
+ci: lint doc test ## What CI runs

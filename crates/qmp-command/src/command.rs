@@ -1,0 +1,257 @@
+//! Declaring a command: name, metadata, handler.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+use tower::util::{BoxCloneSyncService, option_layer};
+use tower::{Service, ServiceBuilder};
+
+use crate::context::{Context, Invocation};
+use crate::error::CommandError;
+use crate::layers::authorize::{Authority, AuthorizeLayer};
+use crate::layers::decode::DecodeLayer;
+use crate::layers::observe::ObserveLayer;
+use crate::layers::permit::{Permit, PermitLayer};
+use crate::layers::reply::ReplyLayer;
+use crate::layers::timeout::TimeoutLayer;
+use crate::metadata::{Concurrency, Feature, Metadata};
+use crate::schema::{QapiType, SchemaError, TypeDef, TypeRef, Types};
+use crate::{CommandResult, Outcome, arguments};
+
+/// A command's whole stack. Boxed once, out here: inside, every layer's future is a plain value.
+pub(crate) type Stack = BoxCloneSyncService<Invocation, Outcome, Infallible>;
+
+/// What all stacks of one router share.
+pub(crate) struct Shared {
+    pub(crate) authority: Arc<dyn Authority>,
+    pub(crate) permit: Permit,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A command, ready to be registered with a [`RouterBuilder`](crate::RouterBuilder).
+pub struct Command {
+    pub(crate) metadata: Metadata,
+    pub(crate) describe: fn(&mut Types) -> (TypeRef, TypeRef),
+    pub(crate) check: fn(&Types, &TypeRef) -> Result<(), SchemaError>,
+    pub(crate) stack: Box<dyn FnOnce(Arc<Metadata>, &Shared) -> Stack + Send>,
+}
+
+impl Command {
+    /// Starts the declaration of a command. It is exclusive, in-band, takes no fd and is not cancel-safe until told
+    /// otherwise.
+    ///
+    /// Names of an author's own commands should start with `__` and a reversed domain (`__com.example_`), or `x-`
+    /// while they may still change, so that they never clash with QEMU's.
+    #[allow(clippy::new_ret_no_self, reason = "a command exists when it has its handler")]
+    pub fn new(name: &'static str) -> CommandBuilder {
+        CommandBuilder { metadata: Metadata::new(name) }
+    }
+
+    /// What was declared.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command").field("metadata", &self.metadata).finish_non_exhaustive()
+    }
+}
+
+/// A command that does not have its handler yet. See [`Command::new`].
+#[derive(Clone, Debug)]
+#[must_use = "a declaration becomes a command with `handler` or `blocking`"]
+pub struct CommandBuilder {
+    metadata: Metadata,
+}
+
+impl CommandBuilder {
+    /// What the command does, for the manual and for `help`.
+    pub fn doc(mut self, doc: &'static str) -> Self {
+        self.metadata.doc = doc;
+        self
+    }
+
+    /// May be executed out-of-band; see [`Metadata::allow_oob`].
+    pub fn allow_oob(mut self) -> Self {
+        self.metadata.allow_oob = true;
+        self
+    }
+
+    /// May be used before the machine is initialised.
+    pub fn allow_preconfig(mut self) -> Self {
+        self.metadata.allow_preconfig = true;
+        self
+    }
+
+    /// Takes a file descriptor, through [`Context::take_fd`].
+    pub fn takes_fd(mut self) -> Self {
+        self.metadata.takes_fd = true;
+        self
+    }
+
+    /// Changes nothing: runs beside any other command.
+    pub fn read_only(mut self) -> Self {
+        self.metadata.concurrency = Concurrency::ReadOnly;
+        self
+    }
+
+    /// Changes only what keeps itself consistent: runs beside any other command.
+    pub fn concurrent(mut self) -> Self {
+        self.metadata.concurrency = Concurrency::Concurrent;
+        self
+    }
+
+    /// The handler may be dropped at any await, so the plane's command timeout applies to it.
+    pub fn cancel_safe(mut self) -> Self {
+        self.metadata.cancel_safe = true;
+        self
+    }
+
+    /// Adds a feature that introspection shows.
+    pub fn feature(mut self, feature: Feature) -> Self {
+        self.metadata.features.push(feature);
+        self
+    }
+
+    /// The command, with an async handler.
+    ///
+    /// It is polled on the task of the session that sent the request: it must not block its thread. It is never
+    /// dropped before it ends when its client goes away, unless the command is cancel-safe and runs out of time.
+    pub fn handler<A, R, F, Fut>(self, handler: F) -> Command
+    where
+        F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CommandResult<R>> + Send + 'static,
+        A: DeserializeOwned + QapiType + 'static,
+        R: Serialize + QapiType + 'static,
+    {
+        self.finish(HandlerService(Arc::new(move |context, arguments| handler(context, arguments))))
+    }
+
+    /// The command, with a handler that may block its thread.
+    ///
+    /// It runs on the runtime's blocking threads, never on a worker. It cannot be cancelled: with
+    /// [`cancel_safe`](Self::cancel_safe) and a timeout, its client gets the timeout's error while it runs on.
+    pub fn blocking<A, R, F>(self, handler: F) -> Command
+    where
+        F: Fn(Context, A) -> CommandResult<R> + Send + Sync + 'static,
+        A: DeserializeOwned + QapiType + Send + 'static,
+        R: Serialize + QapiType + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        self.finish(HandlerService(Arc::new(move |context, arguments| {
+            let handler = handler.clone();
+            let span = tracing::Span::current();
+            Blocking { join: tokio::task::spawn_blocking(move || span.in_scope(|| handler(context, arguments))) }
+        })))
+    }
+
+    fn finish<A, R, F, Fut>(self, handler: HandlerService<F>) -> Command
+    where
+        F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CommandResult<R>> + Send + 'static,
+        A: DeserializeOwned + QapiType + 'static,
+        R: Serialize + QapiType + 'static,
+    {
+        Command {
+            metadata: self.metadata,
+            describe: |types| (A::describe(types), R::describe(types)),
+            check: check_arguments::<A>,
+            stack: Box::new(|metadata, shared| build_stack::<A, R, F, Fut>(handler, metadata, shared)),
+        }
+    }
+}
+
+/// Arguments are a struct (or nothing) whose serde names are the described ones.
+fn check_arguments<A: DeserializeOwned>(types: &Types, arguments: &TypeRef) -> Result<(), SchemaError> {
+    match arguments {
+        TypeRef::Empty => Ok(()),
+        TypeRef::Named(name) => match types.get(name) {
+            Some(TypeDef::Struct { members, .. }) => arguments::check_fields::<A>(members),
+            Some(TypeDef::Union { .. }) => Ok(()),
+            _ => Err(SchemaError::arguments_not_a_struct(name)),
+        },
+        other => Err(SchemaError::arguments_not_a_struct(&format!("{other:?}"))),
+    }
+}
+
+fn build_stack<A, R, F, Fut>(handler: HandlerService<F>, metadata: Arc<Metadata>, shared: &Shared) -> Stack
+where
+    F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = CommandResult<R>> + Send + 'static,
+    A: DeserializeOwned + QapiType + 'static,
+    R: Serialize + QapiType + 'static,
+{
+    let name = metadata.name;
+    let exclusive = metadata.concurrency == Concurrency::Exclusive;
+    let limit = if metadata.cancel_safe { shared.timeout } else { None };
+    let takes_fd = metadata.takes_fd;
+    // The order and the reasons stand in `layers`.
+    let stack = ServiceBuilder::new()
+        .layer(ObserveLayer::new(name))
+        .layer(ReplyLayer::new(name))
+        .layer(AuthorizeLayer::new(shared.authority.clone(), metadata))
+        .layer(option_layer(exclusive.then(|| PermitLayer::new(shared.permit.clone()))))
+        .layer(option_layer(limit.map(|limit| TimeoutLayer::new(name, limit))))
+        .layer(DecodeLayer::<A>::new(takes_fd))
+        .service(handler);
+    BoxCloneSyncService::new(stack)
+}
+
+/// The handler as a service of context and typed arguments.
+struct HandlerService<F: ?Sized>(Arc<F>);
+
+impl<F> Clone for HandlerService<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F, Fut, A, R> Service<(Context, A)> for HandlerService<F>
+where
+    F: Fn(Context, A) -> Fut,
+    Fut: Future<Output = CommandResult<R>>,
+{
+    type Response = R;
+    type Error = CommandError;
+    type Future = Fut;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), CommandError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (context, arguments): (Context, A)) -> Fut {
+        (self.0)(context, arguments)
+    }
+}
+
+pin_project! {
+    /// A handler on a blocking thread.
+    struct Blocking<T> {
+        #[pin]
+        join: JoinHandle<CommandResult<T>>,
+    }
+}
+
+impl<T> Future for Blocking<T> {
+    type Output = CommandResult<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.project().join.poll(cx).map(|joined| match joined {
+            Ok(result) => result,
+            // The reply layer turns it into an error, as it does for a handler that panics here.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(CommandError::generic("The runtime is shutting down")),
+        })
+    }
+}

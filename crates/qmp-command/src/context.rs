@@ -1,0 +1,201 @@
+//! What a handler may know of the session its request came from.
+
+use std::any::Any;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qmp_protocol::{Format, Object};
+
+/// Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, taken when it connected).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Process id.
+    pub pid: i32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// The session a request came from. A monitor crate implements it; handlers that need more than this trait gives
+/// downcast through [`Context::session`].
+pub trait Session: fmt::Debug + Send + Sync + 'static {
+    /// A number that no other session of the process has.
+    fn id(&self) -> u64;
+    /// The id of the monitor it belongs to.
+    fn monitor(&self) -> &str;
+    /// Its client's credentials, where the transport knows them.
+    fn peer(&self) -> Option<Peer> {
+        None
+    }
+    /// For downcasting; `self`.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// The file descriptors that the newest fd-bearing write brought, shared by the requests that can see them.
+///
+/// The first request that takes one gets the first and closes the rest; dropping the last clone closes what was
+/// not taken. A newer write does not change an older set: its requests go on seeing it.
+#[derive(Clone, Debug, Default)]
+pub struct PendingFds(Option<Arc<Mutex<Vec<OwnedFd>>>>);
+
+impl PendingFds {
+    /// The fds of one write, in its order.
+    pub fn new(fds: Vec<OwnedFd>) -> Self {
+        if fds.is_empty() { Self(None) } else { Self(Some(Arc::new(Mutex::new(fds)))) }
+    }
+
+    /// The first fd; all others are closed. `None` when there are none (left).
+    pub fn take_first(&self) -> Option<OwnedFd> {
+        let fds = std::mem::take(&mut *self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner));
+        // Closed here, outside the lock: closing can block.
+        fds.into_iter().next()
+    }
+
+    /// How many are there to take.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |fds| fds.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
+    /// Whether there is none to take.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where a request came from, and how its reply is to be written. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    session: Arc<dyn Session>,
+    fds: PendingFds,
+    oob: bool,
+    format: Format,
+}
+
+impl Context {
+    /// An in-band request of `session`, without fds, answered in compact form.
+    pub fn new(session: Arc<dyn Session>) -> Self {
+        Self { session, fds: PendingFds::default(), oob: false, format: Format::Compact }
+    }
+
+    /// With the fds that the request can see.
+    #[must_use]
+    pub fn with_fds(mut self, fds: PendingFds) -> Self {
+        self.fds = fds;
+        self
+    }
+
+    /// For a request executed out-of-band.
+    #[must_use]
+    pub fn with_oob(mut self, oob: bool) -> Self {
+        self.oob = oob;
+        self
+    }
+
+    /// With the reply written in this form.
+    #[must_use]
+    pub fn with_format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// The session's number.
+    pub fn session_id(&self) -> u64 {
+        self.session.id()
+    }
+
+    /// The id of the monitor that the session belongs to.
+    pub fn monitor(&self) -> &str {
+        self.session.monitor()
+    }
+
+    /// The client's credentials, where the transport knows them.
+    pub fn peer(&self) -> Option<Peer> {
+        self.session.peer()
+    }
+
+    /// The session as its concrete type, or `None` when it is of another.
+    pub fn session<T: Session>(&self) -> Option<&T> {
+        self.session.as_any().downcast_ref()
+    }
+
+    /// Whether the request overtakes others.
+    pub fn is_oob(&self) -> bool {
+        self.oob
+    }
+
+    /// How the reply will be written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Takes the first fd that came with the newest fd-bearing write this request can see; the others are closed.
+    ///
+    /// `None` when there is none, and always `None` in a command that was not declared with
+    /// [`takes_fd`](crate::CommandBuilder::takes_fd).
+    pub fn take_fd(&self) -> Option<OwnedFd> {
+        self.fds.take_first()
+    }
+
+    /// Makes the fds invisible, for commands that do not take any.
+    pub(crate) fn hide_fds(&mut self) {
+        self.fds = PendingFds::default();
+    }
+}
+
+/// One call of a command: what the stack of a command is a service of.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The `arguments` member as it came, or `None` when there was none.
+    pub arguments: Option<Object>,
+    /// Where it came from.
+    pub context: Context,
+}
+
+/// A session without a client or a monitor, for calling commands from tests and from the process itself.
+pub fn detached_session() -> Arc<dyn Session> {
+    #[derive(Debug)]
+    struct Detached;
+    impl Session for Detached {
+        fn id(&self) -> u64 {
+            0
+        }
+        fn monitor(&self) -> &str {
+            ""
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+    Arc::new(Detached)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, pipe};
+
+    #[test]
+    fn taking_an_fd_gives_the_first_and_closes_the_rest() {
+        let (mut r1, w1) = pipe().unwrap();
+        let (mut r2, w2) = pipe().unwrap();
+        let ctx = Context::new(detached_session()).with_fds(PendingFds::new(vec![w1.into(), w2.into()]));
+        let first = ctx.take_fd().unwrap();
+        assert_eq!(r2.read(&mut [0]).unwrap(), 0, "the second is closed");
+        assert!(ctx.take_fd().is_none());
+        drop(first);
+        assert_eq!(r1.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_older_set_outlives_a_newer_one() {
+        let (mut r1, w1) = pipe().unwrap();
+        let old = PendingFds::new(vec![w1.into()]);
+        let seen = old.clone();
+        drop(old);
+        assert_eq!(seen.len(), 1);
+        drop(seen);
+        assert_eq!(r1.read(&mut [0]).unwrap(), 0, "closed with its last holder");
+    }
+}

@@ -1,0 +1,133 @@
+//! From `arguments` as they came to a handler's typed ones, and from its return value to bytes.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use pin_project_lite::pin_project;
+use qmp_protocol::{Format, Payload};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::{Layer, Service};
+
+use crate::arguments;
+use crate::context::{Context, Invocation};
+use crate::error::CommandError;
+
+/// Calls the inner service with typed arguments `A`, and encodes what it returns.
+///
+/// Arguments that do not fit are refused in QAPI's words, and the inner service is not called.
+pub struct DecodeLayer<A> {
+    takes_fd: bool,
+    arguments: PhantomData<fn(A)>,
+}
+
+impl<A> DecodeLayer<A> {
+    /// Without `takes_fd` the inner service does not see the fds that the request could see.
+    pub fn new(takes_fd: bool) -> Self {
+        Self { takes_fd, arguments: PhantomData }
+    }
+}
+
+impl<A> std::fmt::Debug for DecodeLayer<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DecodeLayer").field("takes_fd", &self.takes_fd).finish()
+    }
+}
+
+impl<A, S> Layer<S> for DecodeLayer<A> {
+    type Service = Decode<A, S>;
+
+    fn layer(&self, inner: S) -> Decode<A, S> {
+        Decode { inner, takes_fd: self.takes_fd, arguments: PhantomData }
+    }
+}
+
+/// The service of [`DecodeLayer`].
+pub struct Decode<A, S> {
+    inner: S,
+    takes_fd: bool,
+    arguments: PhantomData<fn(A)>,
+}
+
+impl<A, S: Clone> Clone for Decode<A, S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), ..*self }
+    }
+}
+
+impl<A, S> std::fmt::Debug for Decode<A, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decode").field("takes_fd", &self.takes_fd).finish_non_exhaustive()
+    }
+}
+
+impl<A, S> Service<Invocation> for Decode<A, S>
+where
+    A: DeserializeOwned,
+    S: Service<(Context, A), Error = CommandError>,
+    S::Response: Serialize,
+{
+    type Response = Payload;
+    type Error = CommandError;
+    type Future = DecodeFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), CommandError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, invocation: Invocation) -> Self::Future {
+        let Invocation { arguments, mut context } = invocation;
+        if !self.takes_fd {
+            context.hide_fds();
+        }
+        let format = context.format();
+        match arguments::decode::<A>(arguments) {
+            Ok(arguments) => DecodeFuture::Call { inner: self.inner.call((context, arguments)), format },
+            Err(error) => DecodeFuture::Refused { error: Some(error.into()) },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Decode`].
+    #[project = DecodeProjection]
+    #[derive(Debug)]
+    pub enum DecodeFuture<F> {
+        /// The handler runs.
+        Call {
+            /// The handler's future.
+            #[pin]
+            inner: F,
+            /// How its return value is to be written.
+            format: Format,
+        },
+        /// The arguments did not fit.
+        Refused {
+            /// `None` once handed out.
+            error: Option<CommandError>
+        },
+    }
+}
+
+impl<F, R> Future for DecodeFuture<F>
+where
+    F: Future<Output = Result<R, CommandError>>,
+    R: Serialize,
+{
+    type Output = Result<Payload, CommandError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project() {
+            DecodeProjection::Call { inner, format } => {
+                let value = ready!(inner.poll(cx))?;
+                Payload::encode(&value, *format).map_err(CommandError::from)
+            }
+            DecodeProjection::Refused { error } => match error.take() {
+                Some(error) => Err(error),
+                None => panic!("polled after completion"),
+            },
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! What all monitors of one plane share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use qmp_command::Router;
+use qmp_protocol::{Format, Version, encode_greeting};
+
+use crate::events::EventHub;
+use crate::session::SessionLimits;
+
+/// The capabilities that the greeting offers.
+const CAPABILITIES: &[&str] = &["oob"];
+
+/// What all monitors of one plane share: commands, events, greeting, limits. Nothing of it is global.
+pub struct Core {
+    pub(crate) router: Arc<Router>,
+    pub(crate) events: EventHub,
+    pub(crate) limits: SessionLimits,
+    greetings: [Vec<u8>; 2],
+}
+
+impl Core {
+    /// A core for these commands and events, which greets with this version.
+    pub fn new(router: Arc<Router>, events: EventHub, version: &Version, limits: SessionLimits) -> Arc<Self> {
+        let greetings = [Format::Compact, Format::Pretty].map(|format| {
+            let mut line = Vec::new();
+            encode_greeting(&mut line, version, CAPABILITIES, format);
+            line
+        });
+        Arc::new(Self { router, events, limits, greetings })
+    }
+
+    /// The events.
+    pub fn events(&self) -> &EventHub {
+        &self.events
+    }
+
+    /// The commands.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub(crate) fn greet(&self, out: &mut Vec<u8>, format: Format) {
+        let [compact, pretty] = &self.greetings;
+        out.extend_from_slice(match format {
+            Format::Compact => compact,
+            Format::Pretty => pretty,
+        });
+    }
+
+    /// Asks all sessions and monitors of the plane to write what they have and end. For good; returns at once.
+    pub fn close(&self) {
+        self.events.close();
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("router", &self.router).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! Declaring events.
+
+use qmp_command::QapiType;
+use qmp_command::schema::{SchemaError, TypeRef, Types, validate};
+use qmp_protocol::Value;
+
+/// The declaration of an event.
+#[derive(Clone, Debug)]
+pub struct EventSpec {
+    pub(super) name: &'static str,
+    doc: &'static str,
+    data: fn(&mut Types) -> TypeRef,
+    pub(super) extension: bool,
+    pub(super) throttle: Option<ThrottleKey>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ThrottleKey {
+    /// One window for all events of the name.
+    Name,
+    /// One per value of this member of the data.
+    Member(&'static str),
+}
+
+impl EventSpec {
+    /// An event of QEMU's: every session gets it from negotiation on. `T` is the type of its data, `()` for none.
+    pub fn standard<T: QapiType>(name: &'static str) -> Self {
+        Self { name, doc: "", data: T::describe, extension: false, throttle: None }
+    }
+
+    /// An event that QEMU does not have. It is off until a session enables it, because some clients end the
+    /// connection when they see an event they do not know.
+    pub fn extension<T: QapiType>(name: &'static str) -> Self {
+        Self { extension: true, ..Self::standard::<T>(name) }
+    }
+
+    /// What the event says, for the manual.
+    #[must_use]
+    pub fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
+    /// At most one a second; of those that are raised too soon the last is sent, with the time it was raised.
+    #[must_use]
+    pub fn throttled(mut self) -> Self {
+        self.throttle = Some(ThrottleKey::Name);
+        self
+    }
+
+    /// As [`throttled`](Self::throttled), separately for each value of a member of the data.
+    #[must_use]
+    pub fn throttled_by(mut self, member: &'static str) -> Self {
+        self.throttle = Some(ThrottleKey::Member(member));
+        self
+    }
+
+    /// The event's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What the event says.
+    pub fn description(&self) -> &'static str {
+        self.doc
+    }
+
+    /// Whether sessions must ask for it.
+    pub fn is_extension(&self) -> bool {
+        self.extension
+    }
+
+    /// Checks the name, and describes the data in `types`.
+    pub(super) fn check(&self, types: &mut Types) -> Result<(), DeclareError> {
+        if !is_event_name(self.name) {
+            return Err(DeclareError::IllegalName(self.name.to_owned()));
+        }
+        let data = (self.data)(types);
+        match validate(types, &data).err().and_then(|errors| errors.into_iter().next()) {
+            Some(source) => Err(DeclareError::Type { event: self.name, source }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Capital letters, digits and `_`, starting with a letter; a downstream prefix (`__COM.EXAMPLE_`) may stand before.
+fn is_event_name(name: &str) -> bool {
+    let own = name.strip_prefix("__").and_then(|rest| rest.split_once('_')).map_or(name, |(_domain, own)| own);
+    own.starts_with(|c: char| c.is_ascii_uppercase())
+        && own.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "_.-".contains(c))
+}
+
+/// Why a set of events cannot be declared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeclareError {
+    /// Two events of one name.
+    #[error("the event {0:?} is declared twice")]
+    Duplicate(&'static str),
+    /// A name that QAPI does not allow.
+    #[error("{0:?} is no name for an event: QAPI allows capital letters, digits and '_'")]
+    IllegalName(String),
+    /// Data of a type that QAPI cannot express.
+    #[error("the event {event:?}: {source}")]
+    Type {
+        /// The event.
+        event: &'static str,
+        /// What is wrong, with the field's name.
+        source: SchemaError,
+    },
+}
+
+/// Why an event was not raised.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The event was not declared to the plane.
+    #[error("the event {0:?} was not declared")]
+    Undeclared(String),
+    /// Its data cannot be written as JSON.
+    #[error("the data of {event:?} cannot be encoded: {source}")]
+    Encode {
+        /// The event.
+        event: &'static str,
+        /// Why.
+        source: qmp_protocol::EncodeError,
+    },
+}
+
+impl ThrottleKey {
+    pub(super) fn of(self, data: Option<&Value>) -> Option<String> {
+        match self {
+            Self::Name => None,
+            Self::Member(member) => data?.as_object()?.get(member)?.as_str().map(str::to_owned),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["STOP", "X_RUNG", "VFU_CLIENT_HANGUP", "A1", "__COM.EXAMPLE_RUNG"] {
+            assert!(is_event_name(good), "{good}");
+        }
+        for bad in ["", "stop", "1A", "_A", "A B", "__COM.EXAMPLE_", "A-B.C", "A\n"] {
+            assert!(!is_event_name(bad), "{bad}");
+        }
+    }
+}

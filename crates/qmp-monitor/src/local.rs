@@ -1,0 +1,135 @@
+//! A session without a socket, for the process itself.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use qmp_command::{Context, PendingFds};
+use qmp_protocol::{Error, Event, Payload, Value, to_value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::core::Core;
+use crate::events::{Subscription, WakeHandle};
+use crate::session::{Mode, QmpSession};
+
+/// A session of the process's own: commands without bytes in between, through the same stacks as any client's.
+///
+/// It has negotiated. Requests run when they are made, so several may run at once; events arrive from the moment it
+/// was made.
+pub struct LocalSession {
+    core: Arc<Core>,
+    state: Arc<QmpSession>,
+    events: Subscription,
+    wake: WakeHandle,
+}
+
+/// Why a request of a [`LocalSession`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// The command failed, as a client would see it.
+    #[error(transparent)]
+    Command(#[from] Error),
+    /// The arguments are not an object, or do not serialize.
+    #[error("the arguments cannot be sent: {0}")]
+    Arguments(String),
+    /// What the command returned is not of the type that was asked for.
+    #[error("the return value does not fit: {0}")]
+    Return(#[from] serde_json::Error),
+}
+
+impl LocalSession {
+    /// A session of `core`, on a monitor called `monitor` in logs.
+    pub fn new(core: Arc<Core>, monitor: &str) -> Self {
+        let state = QmpSession::new(monitor.into(), None, Mode::InBand, Arc::default());
+        Self { events: core.events.subscribe(), wake: core.events.sleeper(), core, state }
+    }
+
+    /// What handlers see of it.
+    pub fn state(&self) -> &QmpSession {
+        &self.state
+    }
+
+    /// Executes a command; `()` for no arguments.
+    ///
+    /// # Errors
+    /// The command's, or one of types.
+    ///
+    /// Cancel-safety: dropping the future stops the handler where it is, so let it end.
+    pub async fn execute<A, R>(&self, command: &str, arguments: &A) -> Result<R, LocalError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        let payload = self.call(command, arguments, Vec::new()).await?;
+        Ok(serde_json::from_slice(payload.as_bytes())?)
+    }
+
+    /// Executes a command that takes an fd, the first of `fds`.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub async fn execute_with_fds<A, R>(
+        &self,
+        command: &str,
+        arguments: &A,
+        fds: Vec<OwnedFd>,
+    ) -> Result<R, LocalError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        let payload = self.call(command, arguments, fds).await?;
+        Ok(serde_json::from_slice(payload.as_bytes())?)
+    }
+
+    async fn call<A>(&self, command: &str, arguments: &A, fds: Vec<OwnedFd>) -> Result<Payload, LocalError>
+    where
+        A: Serialize + ?Sized,
+    {
+        let arguments = match to_value(arguments).map_err(|e| LocalError::Arguments(e.to_string()))? {
+            Value::Null => None,
+            Value::Object(arguments) => Some(arguments),
+            _ => return Err(LocalError::Arguments("they must be an object".to_owned())),
+        };
+        let context = Context::new(self.state.clone()).with_fds(PendingFds::new(fds));
+        let outcome = self.core.router.call(command, arguments, context).await;
+        self.state.count(outcome.is_ok());
+        Ok(outcome?)
+    }
+
+    /// The next event; `None` when the plane has closed and there is none left.
+    ///
+    /// Cancel-safe.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        std::future::poll_fn(|cx| {
+            self.wake.register(cx.waker());
+            let closing = self.core.events.is_closing();
+            while let Some(raised) = self.events.next() {
+                if !raised.is_extension() || self.state.wants_extension(raised.name()) {
+                    return Poll::Ready(Some(raised.event().clone()));
+                }
+            }
+            if closing { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// An event that is there already.
+    pub fn try_next_event(&mut self) -> Option<Event> {
+        let mut next = pin!(self.next_event());
+        match next.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl fmt::Debug for LocalSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSession").field("state", &self.state).finish_non_exhaustive()
+    }
+}

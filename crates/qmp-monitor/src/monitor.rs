@@ -1,0 +1,185 @@
+//! A monitor: a chardev's clients, each with a session.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chardev::{Connection, FrontEnd};
+use fd_registry::NamedFds;
+use qmp_command::{Peer, Session as _};
+use qmp_protocol::Format;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::session::{End, Mode, QmpSession, Session};
+
+/// How long sessions have, when the plane closes, to finish what runs and to write what waits.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Whose the names are that `getfd` gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NamedFdsScope {
+    /// The session's: its fds are closed when it ends.
+    #[default]
+    Session,
+    /// The monitor's, as in QEMU: they outlive their client, and its next client can use them.
+    Monitor,
+}
+
+/// How a monitor serves its clients.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MonitorConfig {
+    /// Its id.
+    pub id: String,
+    /// Whether replies are indented.
+    pub pretty: bool,
+    /// Whose named fds are.
+    pub named_fds: NamedFdsScope,
+}
+
+impl MonitorConfig {
+    /// A monitor with compact replies and named fds by session.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), pretty: false, named_fds: NamedFdsScope::default() }
+    }
+
+    /// With indented replies.
+    #[must_use]
+    pub fn pretty(mut self, pretty: bool) -> Self {
+        self.pretty = pretty;
+        self
+    }
+
+    /// With named fds in this scope.
+    #[must_use]
+    pub fn named_fds(mut self, scope: NamedFdsScope) -> Self {
+        self.named_fds = scope;
+        self
+    }
+}
+
+/// A monitor that serves clients until it is closed.
+#[derive(Debug)]
+pub struct Monitor {
+    id: Arc<str>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Monitor {
+    /// Starts to serve a front end's clients, on the current runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(core: Arc<Core>, config: MonitorConfig, front_end: FrontEnd) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let id: Arc<str> = config.id.as_str().into();
+        let serving = Serving {
+            core,
+            id: id.clone(),
+            format: if config.pretty { Format::Pretty } else { Format::Compact },
+            shared_fds: (config.named_fds == NamedFdsScope::Monitor).then(Arc::default),
+            sessions: JoinSet::new(),
+        };
+        Self { id, stop, task: tokio::spawn(serving.run(front_end, stopped)) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Takes no more clients, lets sessions write what they have (for two seconds at most), and ends.
+    ///
+    /// Sessions end by themselves only when the plane closes ([`Core::close`]); those that do not are cut off.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await
+            && error.is_panic()
+        {
+            tracing::error!(monitor = &*self.id, "the monitor's task panicked");
+        }
+    }
+}
+
+/// The state of a monitor's task.
+struct Serving {
+    core: Arc<Core>,
+    id: Arc<str>,
+    format: Format,
+    /// The named fds of all sessions, when they are the monitor's.
+    shared_fds: Option<Arc<NamedFds>>,
+    sessions: JoinSet<()>,
+}
+
+impl Serving {
+    async fn run(mut self, mut front_end: FrontEnd, mut stopped: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                Some(ended) = self.sessions.join_next() => self.reap(ended),
+                next = front_end.next() => match next {
+                    Some(connection) => self.serve(connection),
+                    // No client will ever come again; those that are there go on.
+                    None => {
+                        let _ = stopped.wait_for(|stopped| *stopped).await;
+                        break;
+                    }
+                },
+            }
+        }
+        self.finish().await;
+    }
+
+    fn serve(&mut self, connection: Connection) {
+        let peer = connection.peer();
+        let credentials = peer.credentials.map(|c| Peer { pid: c.pid, uid: c.uid, gid: c.gid });
+        let named_fds = self.shared_fds.clone().unwrap_or_default();
+        let state = QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds);
+        tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
+        let session = Session::new(connection, self.core.clone(), state.clone(), self.format);
+        let monitor = self.id.clone();
+        self.sessions.spawn(async move {
+            let end = session.await;
+            report(&monitor, &state, &end);
+        });
+    }
+
+    fn reap(&self, ended: Result<(), tokio::task::JoinError>) {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!(monitor = &*self.id, "a session's task panicked");
+        }
+    }
+
+    /// Waits for the sessions, which the plane has told to end, and ends those that do not.
+    async fn finish(&mut self) {
+        let deadline = Instant::now() + FAREWELL;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.sessions.join_next()).await {
+            self.reap(ended);
+        }
+        if !self.sessions.is_empty() {
+            tracing::warn!(monitor = &*self.id, sessions = self.sessions.len(), "sessions did not end in time");
+            self.sessions.shutdown().await;
+        }
+    }
+}
+
+fn report(monitor: &str, state: &QmpSession, end: &End) {
+    let (session, commands, errors) = (state.id(), state.commands_served(), state.errors());
+    if end.is_forced() {
+        tracing::warn!(monitor, session, commands, errors, peer = ?state.peer(), reason = %end, "a session was ended");
+    } else {
+        tracing::debug!(monitor, session, commands, errors, reason = %end, "a session ended");
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("id", &self.id).finish_non_exhaustive()
+    }
+}

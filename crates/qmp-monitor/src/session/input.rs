@@ -1,0 +1,240 @@
+//! Reading a client's bytes so that every request sees the fds it should.
+//!
+//! What a request can see is the newest write with fds that began at or before the request's last byte. `recvmsg`
+//! glues a write without fds to one with fds that follows it, so bytes read in bulk would not tell where the
+//! latter began. One look first does: the kernel says whether a write with fds is among the bytes it shows
+//! ([`Connection::try_peek`](chardev::Connection::try_peek)).
+//!
+//! * It is not: exactly those bytes are read at once.
+//! * It is: the decoder is shown the bytes up to the end of the next message, and exactly these are read. Fds that
+//!   arrive with them belong to a write that began inside them, and replace the pending ones before the message
+//!   is looked at.
+//!
+//! A transport without fds is read in bulk.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use chardev::{Connection, Peeked, Received};
+use qmp_command::PendingFds;
+use qmp_protocol::{Decoder, Limits, Message};
+
+/// How much is read at once.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+thread_local! {
+    /// Sessions of one thread read into one buffer, one after another, so that an idle session has none.
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// What can be read from: a [`Connection`], or a test.
+pub(crate) trait Source {
+    fn carries_fds(&self) -> bool;
+    fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked>;
+    fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received>;
+    fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize>;
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Source for Connection {
+    fn carries_fds(&self) -> bool {
+        Self::carries_fds(self)
+    }
+
+    fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked> {
+        Self::try_peek(self, buf)
+    }
+
+    fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
+        Self::try_recv(self, buf, fds)
+    }
+
+    fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Self::try_recv_plain(self, buf)
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read_ready(self, cx)
+    }
+}
+
+/// A message, and the fds it can see.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) message: Message,
+    pub(crate) fds: PendingFds,
+}
+
+/// What a read brought.
+enum Filled {
+    /// So many bytes, in the buffer.
+    Bytes(usize),
+    /// One message, or bytes that do not end one: the decoder has them.
+    Decoded(Option<Message>),
+    Eof,
+}
+
+/// Bytes that were read and are not decoded yet.
+#[derive(Debug, Default)]
+struct Chunk {
+    buffer: Option<Box<[u8]>>,
+    from: usize,
+    to: usize,
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.from..self.to])
+    }
+
+    /// Marks all but the last `left` bytes as done; with none left, the buffer goes back to the thread.
+    fn leave(&mut self, left: usize) {
+        self.from = self.to - left;
+        if left == 0 {
+            SCRATCH.set(std::mem::take(self).buffer);
+        }
+    }
+}
+
+/// A client's bytes on their way to messages.
+#[derive(Debug)]
+pub(crate) struct Input {
+    decoder: Decoder,
+    chunk: Chunk,
+    pending: PendingFds,
+    ended: bool,
+}
+
+impl Input {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            decoder: Decoder::new(limits),
+            chunk: Chunk::default(),
+            pending: PendingFds::default(),
+            ended: false,
+        }
+    }
+
+    /// From the next message on, `exec-oob` is understood.
+    pub(crate) fn allow_oob(&mut self) {
+        self.decoder.set_oob(true);
+    }
+
+    /// Whether the client will send nothing more, or nobody wants it.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Drops what was read and takes nothing more.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+        self.chunk.leave(0);
+        self.decoder.reset();
+        self.pending = PendingFds::default();
+    }
+
+    /// The next message; `None` at the end of the input. A message that the input ends in the middle of is dropped.
+    ///
+    /// # Errors
+    /// What the transport fails with.
+    pub(crate) fn poll_next(
+        &mut self,
+        source: &impl Source,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Arrival>>> {
+        loop {
+            if let Some(message) = self.decode_chunk() {
+                return Poll::Ready(Ok(Some(self.arrival(message))));
+            }
+            if self.ended {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(self.poll_fill(source, cx))? {
+                Filled::Decoded(Some(message)) => return Poll::Ready(Ok(Some(self.arrival(message)))),
+                Filled::Bytes(_) | Filled::Decoded(None) => {}
+                Filled::Eof => self.end(),
+            }
+        }
+    }
+
+    fn arrival(&self, message: Message) -> Arrival {
+        Arrival { message, fds: self.pending.clone() }
+    }
+
+    fn decode_chunk(&mut self) -> Option<Message> {
+        let mut bytes = self.chunk.bytes();
+        if bytes.is_empty() {
+            return None;
+        }
+        let message = self.decoder.next(&mut bytes);
+        let left = bytes.len();
+        self.chunk.leave(left);
+        message
+    }
+
+    fn poll_fill(&mut self, source: &impl Source, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        let mut buffer = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+        let filled = loop {
+            match self.fill(source, &mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match source.poll_read_ready(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                    Poll::Pending => break Poll::Pending,
+                },
+                other => break Poll::Ready(other),
+            }
+        };
+        match filled {
+            Poll::Ready(Ok(Filled::Bytes(to))) => self.chunk = Chunk { buffer: Some(buffer), from: 0, to },
+            _ => SCRATCH.set(Some(buffer)),
+        }
+        filled
+    }
+
+    fn fill(&mut self, source: &impl Source, buffer: &mut [u8]) -> io::Result<Filled> {
+        if !source.carries_fds() {
+            return source.try_recv_plain(buffer).map(bytes_or_eof);
+        }
+        let peeked = source.try_peek(buffer)?;
+        if peeked.len == 0 {
+            return Ok(Filled::Eof);
+        }
+        if !peeked.fds {
+            return source.try_recv_plain(&mut buffer[..peeked.len]).map(bytes_or_eof);
+        }
+        let mut shown = &buffer[..peeked.len];
+        let message = self.decoder.next(&mut shown);
+        let len = peeked.len - shown.len();
+        self.receive_exactly(source, &mut buffer[..len])?;
+        Ok(Filled::Decoded(message))
+    }
+
+    /// Takes bytes that were shown, and what fds come with them.
+    fn receive_exactly(&mut self, source: &impl Source, mut buf: &mut [u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            let mut fds = Vec::new();
+            let received = match source.try_recv(buf, &mut fds) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            if received.truncated {
+                tracing::warn!("fds were lost on their way (too many, or no room for them here): all are closed");
+                self.pending = PendingFds::default();
+            } else if received.fds {
+                self.pending = PendingFds::new(fds);
+            }
+            if received.len == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buf = &mut buf[received.len..];
+        }
+        Ok(())
+    }
+}
+
+fn bytes_or_eof(len: usize) -> Filled {
+    if len == 0 { Filled::Eof } else { Filled::Bytes(len) }
+}

@@ -1,0 +1,400 @@
+//! One client's session: bytes in, commands run, replies and events out.
+//!
+//! A session is one future on one task. That task reads a request, runs its handler and writes its reply; nothing hops
+//! to another task or thread unless it must wait. Several requests that arrived together are answered with one write,
+//! which happens before the first wait for a handler.
+//!
+//! Order, as QEMU keeps it:
+//! * In-band requests run one after another. Without out-of-band, nothing is read while one runs.
+//! * With out-of-band, up to [`QUEUE`] requests wait behind the running one; when the last place is taken, reading
+//!   stops. An `exec-oob` request runs as soon as it is read.
+//! * Events are written before any reply that completes after they were raised.
+//!
+//! Pressure: above [`SessionLimits::outbox`] bytes of output the session reads nothing more. A session ends, with a
+//! logged reason, when its events exceed their bound or its peer takes no byte for [`SessionLimits::stall`].
+//!
+//! Cancel-safety: the future must not be dropped while a handler runs, as that would stop the handler half way. It
+//! ends by itself when its client leaves (after the running handler has ended) and when the plane closes.
+
+mod input;
+mod outbox;
+mod state;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use chardev::Connection;
+use qmp_command::{Context, Outcome, PendingFds, RouteFuture, Session as _};
+use qmp_protocol::{
+    Error, ErrorClass, Format, Limits, Malformed, Message, Request, Value, encode_error, encode_return,
+};
+use tokio::time::Sleep;
+
+pub use self::state::{Mode, QmpSession};
+
+use self::input::{Arrival, Input};
+use self::outbox::{Flushed, Outbox};
+use crate::core::Core;
+use crate::events::{Subscription, WakeHandle};
+
+/// In-band requests that wait behind the running one once out-of-band is on: QEMU's eight.
+pub const QUEUE: usize = 8;
+
+/// Requests that a session handles before it lets others have the thread. About what one chunk of a client with 64
+/// commands in flight holds.
+const TURN: u32 = 64;
+
+/// Bytes of events that are copied from the common list at a time.
+const EVENT_BATCH: usize = 32 * 1024;
+
+/// What a client may make a session hold.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionLimits {
+    /// Of the JSON reader.
+    pub json: Limits,
+    /// Bytes of output above which no more input is read. One reply of any size always passes.
+    pub outbox: usize,
+    /// Events that may wait for a session. One more, and it ends.
+    pub events: u64,
+    /// How long a peer may take nothing while output waits.
+    pub stall: Duration,
+}
+
+impl Default for SessionLimits {
+    /// QEMU's limits for JSON; 16 MiB of output (QEMU: no limit), 16,384 events, 30 s.
+    fn default() -> Self {
+        Self { json: Limits::default(), outbox: 16 << 20, events: 16_384, stall: Duration::from_secs(30) }
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client left, and everything it could still get was written.
+    Left,
+    /// The plane closes.
+    Closed,
+    /// More events waited than may.
+    EventOverflow,
+    /// The peer took nothing for too long.
+    Stalled,
+    /// The transport failed.
+    Transport(io::Error),
+}
+
+impl End {
+    /// Whether the session was ended against its client's will.
+    pub(crate) fn is_forced(&self) -> bool {
+        matches!(self, Self::EventOverflow | Self::Stalled)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("the client left"),
+            Self::Closed => f.write_str("the monitor closes"),
+            Self::EventOverflow => f.write_str("too many events waited for the client"),
+            Self::Stalled => f.write_str("the client took nothing for too long"),
+            Self::Transport(error) => write!(f, "the connection failed: {error}"),
+        }
+    }
+}
+
+/// A command that runs.
+struct Running {
+    call: RouteFuture,
+    id: Option<Value>,
+}
+
+/// A session over a connection; a future that ends with the session.
+pub(crate) struct Session {
+    connection: Connection,
+    core: Arc<Core>,
+    state: Arc<QmpSession>,
+    format: Format,
+    input: Input,
+    outbox: Outbox,
+    events: Option<Subscription>,
+    wake: WakeHandle,
+    running: Option<Running>,
+    overtaking: Option<Running>,
+    queue: VecDeque<Arrival>,
+    oob: bool,
+    stall: Option<Pin<Box<Sleep>>>,
+    doomed: Option<End>,
+}
+
+impl Session {
+    pub(crate) fn new(connection: Connection, core: Arc<Core>, state: Arc<QmpSession>, format: Format) -> Self {
+        let mut outbox = Outbox::default();
+        core.greet(outbox.buffer(), format);
+        Self {
+            input: Input::new(core.limits.json),
+            wake: core.events.sleeper(),
+            connection,
+            core,
+            state,
+            format,
+            outbox,
+            events: None,
+            running: None,
+            overtaking: None,
+            queue: VecDeque::new(),
+            oob: false,
+            stall: None,
+            doomed: None,
+        }
+    }
+
+    /// One turn: run, read, answer, write, until something must be waited for.
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+        self.wake.register(cx.waker());
+        let turn = self.poll_requests(cx);
+        if let Some(end) = self.poll_output(cx) {
+            self.doom(end);
+        }
+        if self.running.is_some() || self.overtaking.is_some() {
+            // Whatever happened to the client, a handler is never stopped half way.
+            return Poll::Pending;
+        }
+        if let Some(end) = self.doomed.take() {
+            return Poll::Ready(end);
+        }
+        match turn {
+            Turn::Over if self.outbox.is_empty() => {
+                Poll::Ready(if self.core.events.is_closing() { End::Closed } else { End::Left })
+            }
+            // Output that has just been written below the mark lets input in again.
+            Turn::Full if self.outbox.len() <= self.core.limits.outbox => self.again(cx),
+            Turn::Spent => self.again(cx),
+            Turn::Over | Turn::Full | Turn::Waiting => Poll::Pending,
+        }
+    }
+
+    /// Another turn, after others had theirs.
+    fn again(&self, cx: &TaskContext<'_>) -> Poll<End> {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Runs commands and takes requests, as far as it goes without waiting.
+    fn poll_requests(&mut self, cx: &mut TaskContext<'_>) -> Turn {
+        let mut left = TURN;
+        loop {
+            self.poll_running(cx);
+            if self.core.events.is_closing() {
+                self.hang_up();
+            }
+            if self.overtaking.is_some() {
+                return Turn::Waiting;
+            }
+            if self.running.is_none()
+                && let Some(arrival) = self.queue.pop_front()
+            {
+                self.start(arrival, cx);
+                continue;
+            }
+            if self.outbox.len() > self.core.limits.outbox {
+                return Turn::Full;
+            }
+            let waiting = self.running.is_some();
+            if waiting && (!self.oob || self.queue.len() >= QUEUE) {
+                return Turn::Waiting;
+            }
+            if left == 0 {
+                return Turn::Spent;
+            }
+            left -= 1;
+            match self.input.poll_next(&self.connection, cx) {
+                Poll::Ready(Ok(Some(arrival))) => self.accept(arrival, cx),
+                Poll::Ready(Ok(None)) if waiting => return Turn::Waiting,
+                Poll::Ready(Ok(None)) => return Turn::Over,
+                Poll::Ready(Err(error)) => self.doom(End::Transport(error)),
+                Poll::Pending => return Turn::Waiting,
+            }
+        }
+    }
+
+    /// A message was read: it overtakes, runs, or waits for its turn.
+    fn accept(&mut self, arrival: Arrival, cx: &mut TaskContext<'_>) {
+        match arrival.message {
+            Message::Request(request) if request.oob => {
+                let running = self.call(request, arrival.fds);
+                self.overtaking = self.first_poll(running, cx);
+            }
+            Message::Malformed(malformed) if malformed.oob => self.refuse(&malformed.error, malformed.id.as_ref()),
+            _ if self.running.is_some() => self.queue.push_back(arrival),
+            _ => self.start(arrival, cx),
+        }
+    }
+
+    /// Starts an in-band request.
+    fn start(&mut self, Arrival { message, fds }: Arrival, cx: &mut TaskContext<'_>) {
+        match message {
+            Message::Malformed(Malformed { error, id, .. }) => self.refuse(&error, id.as_ref()),
+            Message::Request(request) => {
+                if self.state.mode() == Mode::Negotiating && request.execute != "qmp_capabilities" {
+                    return self.refuse(&expecting_negotiation(), request.id.as_ref());
+                }
+                let running = self.call(request, fds);
+                self.running = self.first_poll(running, cx);
+            }
+        }
+    }
+
+    fn call(&self, request: Request, fds: PendingFds) -> Running {
+        let Request { execute, oob, arguments, id } = request;
+        tracing::trace!(session = self.state.id(), command = execute.escape_debug().to_string(), ?arguments);
+        let context = Context::new(self.state.clone()).with_fds(fds).with_oob(oob).with_format(self.format);
+        Running { call: self.core.router.call(&execute, arguments, context), id }
+    }
+
+    /// Most commands are done the first time they are asked; what is not goes on being polled.
+    fn first_poll(&mut self, mut running: Running, cx: &mut TaskContext<'_>) -> Option<Running> {
+        match Pin::new(&mut running.call).poll(cx) {
+            Poll::Pending => Some(running),
+            Poll::Ready(outcome) => {
+                self.answer(outcome, running.id.as_ref());
+                None
+            }
+        }
+    }
+
+    fn poll_running(&mut self, cx: &mut TaskContext<'_>) {
+        if let Some(running) = self.overtaking.take() {
+            self.overtaking = self.first_poll(running, cx);
+        }
+        if let Some(running) = self.running.take() {
+            self.running = self.first_poll(running, cx);
+        }
+    }
+
+    fn answer(&mut self, outcome: Outcome, id: Option<&Value>) {
+        self.write_events(usize::MAX);
+        self.state.count(outcome.is_ok());
+        match outcome {
+            Ok(payload) => encode_return(self.outbox.buffer(), &payload, id, self.format),
+            Err(error) => encode_error(self.outbox.buffer(), &error, id, self.format),
+        }
+        if self.events.is_none() && self.doomed.is_none() && self.state.mode() != Mode::Negotiating {
+            self.negotiated();
+        }
+    }
+
+    fn refuse(&mut self, error: &Error, id: Option<&Value>) {
+        self.write_events(usize::MAX);
+        self.state.count(false);
+        encode_error(self.outbox.buffer(), error, id, self.format);
+    }
+
+    /// Events come from now on, none from before.
+    fn negotiated(&mut self) {
+        self.events = Some(self.core.events.subscribe());
+        if self.state.mode() == Mode::OutOfBand {
+            self.oob = true;
+            self.input.allow_oob();
+        }
+    }
+
+    /// Appends events to the outbox while it holds less than `mark` bytes. `true` when there were any.
+    fn write_events(&mut self, mark: usize) -> bool {
+        let Some(events) = &mut self.events else { return false };
+        let mut any = false;
+        while self.outbox.len() < mark {
+            let Some(raised) = events.next() else { break };
+            if !raised.is_extension() || self.state.wants_extension(raised.name()) {
+                self.outbox.buffer().extend_from_slice(raised.bytes(self.format));
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Writes replies, then events; gives the reason when the session must end.
+    ///
+    /// Events that the peer does not take stay in the common list, where they are counted.
+    fn poll_output(&mut self, cx: &mut TaskContext<'_>) -> Option<End> {
+        if self.doomed.is_some() {
+            return None;
+        }
+        loop {
+            let more = self.write_events(EVENT_BATCH);
+            match self.outbox.poll_flush(&self.connection, cx) {
+                Ok(Flushed::All) => self.stall = None,
+                Ok(Flushed::Blocked { progress }) => return self.poll_blocked(progress, cx),
+                Err(error) => return Some(End::Transport(error)),
+            }
+            if !more {
+                return None;
+            }
+        }
+    }
+
+    /// The peer takes nothing for now: is its time up, or the bound for events exceeded?
+    fn poll_blocked(&mut self, progress: bool, cx: &mut TaskContext<'_>) -> Option<End> {
+        if progress {
+            self.stall = None;
+        }
+        let limit = self.core.limits.stall;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if stall.as_mut().poll(cx).is_ready() {
+            return Some(End::Stalled);
+        }
+        let backlog = self.events.as_ref().map_or(0, Subscription::backlog);
+        (backlog > self.core.limits.events).then_some(End::EventOverflow)
+    }
+
+    /// The session will end for this reason: what runs ends, its reply is dropped, and what waits is not started.
+    fn doom(&mut self, end: End) {
+        tracing::debug!(session = self.state.id(), reason = %end, "a session will end");
+        self.hang_up();
+        self.outbox.clear();
+        self.stall = None;
+        self.events = None;
+        self.doomed = Some(end);
+    }
+
+    fn hang_up(&mut self) {
+        self.queue.clear();
+        self.input.end();
+    }
+}
+
+/// What a turn ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Something must be waited for: input, or a command.
+    Waiting,
+    /// The outbox is above its mark.
+    Full,
+    /// The turn's share is used up.
+    Spent,
+    /// There will be no more requests.
+    Over,
+}
+
+fn expecting_negotiation() -> Error {
+    Error::new(ErrorClass::CommandNotFound, "Expecting capabilities negotiation with 'qmp_capabilities'")
+}
+
+impl Future for Session {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<End> {
+        self.poll_turn(cx)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("state", &self.state).finish_non_exhaustive()
+    }
+}

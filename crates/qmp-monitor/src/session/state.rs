@@ -1,0 +1,135 @@
+//! What handlers and other tasks may know of a session.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fd_registry::NamedFds;
+use qmp_command::{Peer, Session};
+
+/// How far the negotiation of capabilities has come. It only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Only `qmp_capabilities` is understood.
+    Negotiating = 0,
+    /// Commands are executed in order.
+    InBand = 1,
+    /// Likewise, and `exec-oob` overtakes.
+    OutOfBand = 2,
+}
+
+/// One client's session, as handlers see it through [`Context::session`](qmp_command::Context::session).
+#[derive(Debug)]
+pub struct QmpSession {
+    id: u64,
+    monitor: Arc<str>,
+    peer: Option<Peer>,
+    mode: AtomicU8,
+    named_fds: Arc<NamedFds>,
+    enabled_events: Mutex<BTreeSet<String>>,
+    commands: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl QmpSession {
+    pub(crate) fn new(monitor: Arc<str>, peer: Option<Peer>, mode: Mode, named_fds: Arc<NamedFds>) -> Arc<Self> {
+        // The one thing that all planes of a process share: session numbers, so that a log is unambiguous.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            monitor,
+            peer,
+            mode: AtomicU8::new(mode as u8),
+            named_fds,
+            enabled_events: Mutex::default(),
+            commands: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+        })
+    }
+
+    /// How far negotiation has come.
+    pub fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Acquire) {
+            0 => Mode::Negotiating,
+            1 => Mode::InBand,
+            _ => Mode::OutOfBand,
+        }
+    }
+
+    /// Ends negotiation. `false` when it was over already; nothing has changed then.
+    pub fn negotiate(&self, out_of_band: bool) -> bool {
+        let mode = if out_of_band { Mode::OutOfBand } else { Mode::InBand };
+        self.mode
+            .compare_exchange(Mode::Negotiating as u8, mode as u8, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// The names that `getfd` gave to fds: the session's own, or its monitor's.
+    pub fn named_fds(&self) -> &NamedFds {
+        &self.named_fds
+    }
+
+    /// Turns events that QEMU does not have on or off for this session.
+    pub fn enable_event(&self, name: &str, on: bool) {
+        let mut enabled = self.enabled_events.lock().unwrap_or_else(PoisonError::into_inner);
+        if on {
+            enabled.insert(name.to_owned());
+        } else {
+            enabled.remove(name);
+        }
+    }
+
+    pub(crate) fn wants_extension(&self, name: &str) -> bool {
+        self.enabled_events.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    pub(crate) fn count(&self, ok: bool) {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        if !ok {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests answered so far, refused ones included.
+    pub fn commands_served(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// How many of them were answered with an error.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
+impl Session for QmpSession {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn monitor(&self) -> &str {
+        &self.monitor
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.peer
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negotiation_happens_once() {
+        let session = QmpSession::new("m".into(), None, Mode::Negotiating, Arc::default());
+        assert!(session.negotiate(true));
+        assert!(!session.negotiate(false));
+        assert_eq!(session.mode(), Mode::OutOfBand);
+    }
+}

@@ -1,0 +1,147 @@
+//! File descriptors that clients pass: names by session or monitor, sets by plane.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
+use qmp_monitor::QmpSession;
+use serde::{Deserialize, Serialize};
+
+use crate::plane::Shared;
+
+/// The name of an fd.
+#[derive(Debug, Deserialize, QapiType)]
+#[qapi(name = "q_obj_getfd-arg")]
+struct FdName {
+    /// Anything that does not start with a digit.
+    fdname: String,
+}
+
+/// Arguments of `add-fd`.
+#[derive(Debug, Deserialize, QapiType)]
+#[qapi(name = "q_obj_add-fd-arg")]
+struct AddFd {
+    /// The set to add to; made when it does not exist. Without it, a new set gets the lowest free id.
+    #[serde(rename = "fdset-id")]
+    set: Option<i64>,
+    /// A note that `query-fdsets` shows.
+    opaque: Option<String>,
+}
+
+/// Where an fd went.
+#[derive(Debug, Serialize, QapiType)]
+struct AddfdInfo {
+    /// Its number in this process.
+    fd: i64,
+    /// The set's id.
+    #[serde(rename = "fdset-id")]
+    set: i64,
+}
+
+/// Arguments of `remove-fd`.
+#[derive(Debug, Deserialize, QapiType)]
+#[qapi(name = "q_obj_remove-fd-arg")]
+struct RemoveFd {
+    /// The set.
+    #[serde(rename = "fdset-id")]
+    set: i64,
+    /// The fd to remove; all of the set's when absent.
+    fd: Option<i64>,
+}
+
+/// An fd of a set.
+#[derive(Debug, Serialize, QapiType)]
+struct FdsetFdInfo {
+    /// Its number in this process.
+    fd: i64,
+    /// The note given with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opaque: Option<String>,
+}
+
+/// A set of fds.
+#[derive(Debug, Serialize, QapiType)]
+struct FdsetInfo {
+    /// The fds, oldest first.
+    fds: Vec<FdsetFdInfo>,
+    /// The set's id.
+    #[serde(rename = "fdset-id")]
+    set: i64,
+}
+
+pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
+    vec![getfd(), closefd(), add_fd(plane), remove_fd(plane), query_fdsets(plane)]
+}
+
+fn supplied_fd(context: &Context) -> CommandResult<OwnedFd> {
+    context.take_fd().ok_or_else(|| CommandError::generic("No file descriptor supplied via SCM_RIGHTS"))
+}
+
+fn session(context: &Context) -> CommandResult<&QmpSession> {
+    context.session().ok_or_else(|| CommandError::generic("this session has no named file descriptors"))
+}
+
+fn getfd() -> Command {
+    Command::new("getfd")
+        .doc("Takes an fd that came with the command and names it. An fd of that name is closed first.")
+        .takes_fd()
+        .concurrent()
+        .handler(async |context: Context, FdName { fdname }: FdName| {
+            let fd = supplied_fd(&context)?;
+            if fdname.starts_with(|c: char| c.is_ascii_digit()) {
+                return Err(CommandError::generic("Parameter 'fdname' expects a name not starting with a digit"));
+            }
+            drop(session(&context)?.named_fds().insert(fdname, fd));
+            Ok(())
+        })
+}
+
+fn closefd() -> Command {
+    Command::new("closefd").doc("Closes an fd by its name.").concurrent().handler(
+        async |context: Context, FdName { fdname }: FdName| match session(&context)?.named_fds().take(&fdname) {
+            Some(fd) => {
+                drop(fd);
+                Ok(())
+            }
+            None => Err(CommandError::generic(format!("File descriptor named '{fdname}' not found"))),
+        },
+    )
+}
+
+fn add_fd(plane: &Arc<Shared>) -> Command {
+    let sets = plane.fd_sets.clone();
+    Command::new("add-fd")
+        .doc("Takes an fd that came with the command and adds it to a set that all monitors share.")
+        .takes_fd()
+        .concurrent()
+        .handler(move |context: Context, AddFd { set, opaque }: AddFd| {
+            let sets = sets.clone();
+            async move {
+                let added = sets.add(set, opaque, supplied_fd(&context)?)?;
+                Ok(AddfdInfo { fd: added.fd.into(), set: added.set })
+            }
+        })
+}
+
+fn remove_fd(plane: &Arc<Shared>) -> Command {
+    let sets = plane.fd_sets.clone();
+    Command::new("remove-fd")
+        .doc("Removes an fd from a set, or all of them.")
+        .concurrent()
+        .handler(move |_: Context, RemoveFd { set, fd }: RemoveFd| {
+            std::future::ready(sets.remove(set, fd).map_err(CommandError::from))
+        })
+}
+
+fn query_fdsets(plane: &Arc<Shared>) -> Command {
+    let sets = plane.fd_sets.clone();
+    Command::new("query-fdsets").doc("Lists the fd sets, highest id first.").read_only().handler(
+        move |_: Context, (): ()| {
+            let list = sets.query().into_iter().map(|set| FdsetInfo {
+                set: set.id,
+                fds: set.fds.into_iter().map(|f| FdsetFdInfo { fd: f.fd.into(), opaque: f.opaque }).collect(),
+            });
+            std::future::ready(Ok(list.collect::<Vec<_>>()))
+        },
+    )
+}

@@ -1,0 +1,93 @@
+//! What the control plane asks of a VMM.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::run_state::RunState;
+use crate::{CommandError, CommandResult};
+
+/// A VMM, as its control plane sees it.
+///
+/// The plane calls the methods that change something one at a time, across all monitors, and never drops one before
+/// it has ended. It raises the events that go with them (STOP, RESUME, RESET, POWERDOWN) by what
+/// [`run_state`](Self::run_state) says before and after, so an implementation only acts. A change of state that no
+/// command asked for (the guest paused itself) is announced by the VMM, with an
+/// [`EventSender`](crate::EventSender).
+///
+/// [`RunStateCell`](crate::RunStateCell) keeps the state by QEMU's rules for those who have no such state machine.
+pub trait Machine: Send + Sync + 'static {
+    /// The guest's name, for `query-name`.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
+    /// The state the machine is in now. It is asked often and must not block.
+    fn run_state(&self) -> RunState;
+
+    /// Pauses the guest. Called whatever the state is, and succeeds when there is nothing to do. While a migration
+    /// comes in, it asks that the guest stay paused when that ends.
+    ///
+    /// # Errors
+    /// Whatever keeps the machine from stopping; the client sees it.
+    fn stop(&self) -> impl Future<Output = CommandResult<()>> + Send;
+
+    /// Lets the guest run (on). Not called when the guest runs already, nor when it needs a reset first.
+    ///
+    /// # Errors
+    /// Whatever keeps the machine from going on; the client sees it.
+    fn cont(&self) -> impl Future<Output = CommandResult<()>> + Send;
+
+    /// Resets the machine. The guest runs on, or stays stopped.
+    ///
+    /// # Errors
+    /// By default, that the machine cannot be reset.
+    fn reset(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        async { Err(CommandError::generic("this machine cannot be reset")) }
+    }
+
+    /// Presses the power button: the guest may react to it, or not.
+    ///
+    /// # Errors
+    /// By default none: nothing reacts.
+    fn powerdown(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        async { Ok(()) }
+    }
+}
+
+type Done<'a> = Pin<Box<dyn Future<Output = CommandResult<()>> + Send + 'a>>;
+
+/// A [`Machine`] whose type is forgotten.
+pub(crate) trait AnyMachine: Send + Sync + 'static {
+    fn name(&self) -> Option<String>;
+    fn run_state(&self) -> RunState;
+    fn stop(&self) -> Done<'_>;
+    fn cont(&self) -> Done<'_>;
+    fn reset(&self) -> Done<'_>;
+    fn powerdown(&self) -> Done<'_>;
+}
+
+impl<M: Machine> AnyMachine for M {
+    fn name(&self) -> Option<String> {
+        Machine::name(self)
+    }
+
+    fn run_state(&self) -> RunState {
+        Machine::run_state(self)
+    }
+
+    fn stop(&self) -> Done<'_> {
+        Box::pin(Machine::stop(self))
+    }
+
+    fn cont(&self) -> Done<'_> {
+        Box::pin(Machine::cont(self))
+    }
+
+    fn reset(&self) -> Done<'_> {
+        Box::pin(Machine::reset(self))
+    }
+
+    fn powerdown(&self) -> Done<'_> {
+        Box::pin(Machine::powerdown(self))
+    }
+}

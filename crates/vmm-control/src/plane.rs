@@ -1,0 +1,340 @@
+//! The control plane: what an author builds around their machine.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use chardev::{Chardev, OpenError};
+use fd_registry::FdSets;
+use qmp_command::layers::authorize::Authority;
+use qmp_command::{Command, Router};
+use qmp_monitor::{
+    Core, DeclareError, EventHub, EventSender, EventSpec, LocalSession, Monitor, MonitorConfig, SessionLimits,
+};
+use qmp_protocol::Version;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::commands::{self, ShutdownData};
+use crate::machine::{AnyMachine, Machine};
+use crate::run_state::ShutdownCause;
+
+/// What the commands of one plane share.
+pub(crate) struct Shared {
+    pub(crate) machine: Arc<dyn AnyMachine>,
+    pub(crate) hub: EventHub,
+    pub(crate) events: EventSender,
+    pub(crate) fd_sets: FdSets,
+    pub(crate) version: Version,
+    pub(crate) no_reboot: bool,
+    /// Set when the router is built, which the commands in it come before.
+    pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
+    shutdown: watch::Sender<Option<ShutdownCause>>,
+}
+
+impl Shared {
+    /// SHUTDOWN goes out, then every session ends once it has written what it has. Only the first cause counts.
+    pub(crate) fn shut_down(&self, cause: ShutdownCause) {
+        let first = self.shutdown.send_if_modified(|set| {
+            let first = set.is_none();
+            set.get_or_insert(cause);
+            first
+        });
+        if first {
+            if let Err(error) = self.events.emit("SHUTDOWN", &ShutdownData::new(cause)) {
+                tracing::error!(%error, "SHUTDOWN was not raised");
+            }
+            self.hub.close();
+        }
+    }
+}
+
+/// What handlers of an author's own commands may keep of the plane. Cheap to clone.
+#[derive(Clone)]
+pub struct PlaneHandle(Arc<Shared>);
+
+impl PlaneHandle {
+    /// Raises events.
+    pub fn events(&self) -> EventSender {
+        self.0.events.clone()
+    }
+
+    /// The fd sets that all monitors share.
+    pub fn fd_sets(&self) -> &FdSets {
+        &self.0.fd_sets
+    }
+
+    /// Raises SHUTDOWN with this cause and asks the program to end, as `quit` does. Later causes are ignored.
+    pub fn shut_down(&self, cause: ShutdownCause) {
+        self.0.shut_down(cause);
+    }
+
+    /// Waits until somebody asks the program to end. Cancel-safe.
+    pub async fn shutdown_requested(&self) -> ShutdownCause {
+        let mut shutdown = self.0.shutdown.subscribe();
+        // The sender is in `self`, so it cannot go away meanwhile.
+        match shutdown.wait_for(Option::is_some).await {
+            Ok(cause) => cause.unwrap_or(ShutdownCause::None),
+            Err(_) => ShutdownCause::None,
+        }
+    }
+}
+
+impl fmt::Debug for PlaneHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlaneHandle").finish_non_exhaustive()
+    }
+}
+
+/// Why a plane cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A command is wrong.
+    #[error(transparent)]
+    Command(#[from] qmp_command::BuildError),
+    /// An event is wrong.
+    #[error(transparent)]
+    Event(#[from] DeclareError),
+    /// `build` was called outside a tokio runtime.
+    #[error("a control plane is built inside a tokio runtime")]
+    NoRuntime,
+}
+
+/// Why a monitor cannot be added.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MonitorError {
+    /// There is a monitor of that id.
+    #[error("a monitor '{0}' exists already")]
+    Duplicate(String),
+    /// The chardev cannot serve it.
+    #[error(transparent)]
+    Chardev(#[from] OpenError),
+}
+
+type MakeCommand = Box<dyn FnOnce(&PlaneHandle) -> Command>;
+
+/// Collects what a plane is made of. See [`ControlPlane::builder`].
+pub struct Builder {
+    machine: Arc<dyn AnyMachine>,
+    version: Version,
+    limits: SessionLimits,
+    no_reboot: bool,
+    authority: Option<Arc<dyn Authority>>,
+    command_timeout: Option<std::time::Duration>,
+    commands: Vec<MakeCommand>,
+    events: Vec<EventSpec>,
+}
+
+impl Builder {
+    /// Adds a command of the author's own.
+    #[must_use]
+    pub fn command(self, command: Command) -> Self {
+        self.command_with(move |_| command)
+    }
+
+    /// Adds a command that uses the plane: raises events, opens fd sets.
+    #[must_use]
+    pub fn command_with(mut self, make: impl FnOnce(&PlaneHandle) -> Command + 'static) -> Self {
+        self.commands.push(Box::new(make));
+        self
+    }
+
+    /// Declares an event of the author's own.
+    #[must_use]
+    pub fn event(mut self, event: EventSpec) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// The version that the greeting and `query-version` give. Clients choose their dialect by its numbers, so they
+    /// should be QEMU's; the default is 7.2.0 with this library's name and version as the package.
+    #[must_use]
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// What clients may make their sessions hold.
+    #[must_use]
+    pub fn limits(mut self, limits: SessionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Who decides which command may run. Everything may by default.
+    #[must_use]
+    pub fn authority(mut self, authority: Arc<dyn Authority>) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// How long a command that is cancel-safe may take. No limit by default, as in QEMU.
+    #[must_use]
+    pub fn command_timeout(mut self, limit: std::time::Duration) -> Self {
+        self.command_timeout = Some(limit);
+        self
+    }
+
+    /// `system_reset` shuts down instead, as QEMU's `-no-reboot`.
+    #[must_use]
+    pub fn no_reboot(mut self, no_reboot: bool) -> Self {
+        self.no_reboot = no_reboot;
+        self
+    }
+
+    /// Builds the plane, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// A name that is illegal or taken, or a type that QAPI cannot express, with the field that is wrong; or no
+    /// runtime.
+    pub fn build(self) -> Result<ControlPlane, BuildError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let hub = EventHub::new(commands::events().into_iter().chain(self.events))?;
+        let shared = Arc::new(Shared {
+            machine: self.machine,
+            events: hub.sender(),
+            hub: hub.clone(),
+            fd_sets: FdSets::new(),
+            version: self.version,
+            no_reboot: self.no_reboot,
+            command_names: OnceLock::new(),
+            shutdown: watch::Sender::new(None),
+        });
+        let handle = PlaneHandle(shared.clone());
+        let mut router = Router::builder()
+            .commands(commands::commands(&shared))
+            .commands(self.commands.into_iter().map(|make| make(&handle)));
+        if let Some(authority) = self.authority {
+            router = router.authority(authority);
+        }
+        if let Some(limit) = self.command_timeout {
+            router = router.timeout(limit);
+        }
+        let router = Arc::new(router.build()?);
+        shared.command_names.get_or_init(|| router.commands().map(|command| command.name).collect());
+        let core = Core::new(router, hub.clone(), &shared.version, self.limits);
+        let fan_out = runtime.spawn(async move { hub.run().await });
+        Ok(ControlPlane { handle, core, monitors: Mutex::default(), _fan_out: AbortOnDrop(fan_out) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// A control plane: commands, events, fd sets and monitors of one machine. Any number of them fit in one process.
+pub struct ControlPlane {
+    handle: PlaneHandle,
+    core: Arc<Core>,
+    monitors: Mutex<Vec<Monitor>>,
+    _fan_out: AbortOnDrop,
+}
+
+impl ControlPlane {
+    /// Starts to build a plane around a machine.
+    pub fn builder(machine: impl Machine) -> Builder {
+        Builder {
+            machine: Arc::new(machine),
+            version: Version {
+                major: 7,
+                minor: 2,
+                micro: 0,
+                package: concat!("vmm-control ", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+            limits: SessionLimits::default(),
+            no_reboot: false,
+            authority: None,
+            command_timeout: None,
+            commands: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Serves QMP to the clients of a chardev, at most `max_clients` at once; the others wait to be accepted.
+    ///
+    /// # Errors
+    /// When there is a monitor of that id, or the chardev has a user already.
+    pub fn add_monitor(
+        &self,
+        config: MonitorConfig,
+        chardev: Chardev,
+        max_clients: usize,
+    ) -> Result<(), MonitorError> {
+        let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
+        if monitors.iter().any(|monitor| monitor.id() == config.id) {
+            return Err(MonitorError::Duplicate(config.id));
+        }
+        let front_end = chardev.front_end(max_clients)?;
+        monitors.push(Monitor::start(self.core.clone(), config, front_end));
+        Ok(())
+    }
+
+    /// A session of the process's own, without a socket.
+    pub fn connect(&self) -> LocalSession {
+        LocalSession::new(self.core.clone(), "local")
+    }
+
+    /// What device threads and commands may keep.
+    pub fn handle(&self) -> PlaneHandle {
+        self.handle.clone()
+    }
+
+    /// Raises events.
+    pub fn events(&self) -> EventSender {
+        self.handle.events()
+    }
+
+    /// The fd sets that all monitors share.
+    pub fn fd_sets(&self) -> &FdSets {
+        self.handle.fd_sets()
+    }
+
+    /// The commands that there are.
+    pub fn router(&self) -> &Router {
+        self.core.router()
+    }
+
+    /// Raises SHUTDOWN with this cause and asks the program to end. Later causes are ignored.
+    pub fn shut_down(&self, cause: ShutdownCause) {
+        self.handle.shut_down(cause);
+    }
+
+    /// Waits until somebody asks the program to end: `quit` on a monitor, or [`shut_down`](Self::shut_down).
+    /// Cancel-safe.
+    pub async fn shutdown_requested(&self) -> ShutdownCause {
+        self.handle.shutdown_requested().await
+    }
+
+    /// Ends all sessions once they have written what they have (within two seconds), stops listening and removes the
+    /// sockets. No event is raised.
+    pub async fn close(self) {
+        self.core.close();
+        let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
+        futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
+    }
+}
+
+impl Drop for ControlPlane {
+    /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it.
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlPlane").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+/// A task that goes with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
