@@ -1,0 +1,96 @@
+//! Descriptors by name.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Descriptors by name: what `getfd` puts in, `closefd` closes, and a command that takes an fd's name takes out.
+///
+/// Any text is a name here (what QEMU refuses, a leading digit, is for the command to refuse); case matters. An
+/// empty store holds no memory. Dropping the store closes what is in it.
+#[derive(Debug, Default)]
+pub struct NamedFds {
+    fds: Mutex<BTreeMap<String, OwnedFd>>,
+}
+
+impl NamedFds {
+    /// An empty store.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { fds: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Puts a descriptor in. One that had the name before comes back, for the caller to close.
+    pub fn insert(&self, name: impl Into<String>, fd: OwnedFd) -> Option<OwnedFd> {
+        self.lock().insert(name.into(), fd)
+    }
+
+    /// Takes a descriptor out.
+    pub fn take(&self, name: &str) -> Option<OwnedFd> {
+        self.lock().remove(name)
+    }
+
+    /// Closes a descriptor (which can block; to close it elsewhere, [`take`](Self::take) it). `false` if there is none
+    /// of this name.
+    pub fn close(&self, name: &str) -> bool {
+        let fd = self.take(name); // the lock is free again before the descriptor is closed
+        fd.is_some()
+    }
+
+    /// Takes all descriptors out, for the caller to close.
+    #[must_use]
+    pub fn drain(&self) -> Vec<OwnedFd> {
+        std::mem::take(&mut *self.lock()).into_values().collect()
+    }
+
+    /// All names, sorted by their bytes.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, OwnedFd>> {
+        // A panic cannot leave the map half-changed.
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    fn null() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn insert_take_close() {
+        let fds = NamedFds::new();
+        assert!(fds.is_empty());
+        let first = null();
+        let number = first.as_raw_fd();
+        assert!(fds.insert("a", first).is_none());
+        assert_eq!(fds.insert("a", null()).unwrap().as_raw_fd(), number);
+        assert!(fds.insert("", null()).is_none());
+        assert_eq!((fds.names(), fds.len()), (vec![String::new(), "a".into()], 2));
+        assert!(fds.take("A").is_none());
+        assert!(fds.close("a"));
+        assert!(!fds.close("a"));
+        assert_eq!(fds.drain().len(), 1);
+        assert!(fds.take("").is_none());
+    }
+}
