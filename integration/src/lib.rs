@@ -1,1 +1,37 @@
-//! Several clients and real peers against real processes.
+//! Processes and several clients: what the integration tests and the replayer stand on.
+//!
+//! * [`vmm`] starts a `vmmd` with monitors in a directory of its own and watches it: descriptors, memory, exit.
+//! * [`client`] is a small blocking QMP client that shares no code with the server under test.
+//! * [`replay`] runs recorded QMP exchanges against any server and compares.
+//! * [`process`] and [`wire`] are what the three have in common: a child process that cannot outlive its owner, and
+//!   bytes with file descriptors over a socket.
+//!
+//! Everything here blocks and is meant for test threads. Nothing sleeps for a fixed time where there is an event to
+//! wait for; what can only be polled is polled against a deadline, never longer than [`LIMIT`].
+
+use std::time::Duration;
+
+pub mod client;
+pub mod process;
+pub mod replay;
+pub mod vmm;
+pub mod wire;
+
+/// How long a test waits for something that should happen at once before it calls it missing.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// Asks `condition` again and again, a few milliseconds apart, until it says yes or `limit` has passed.
+///
+/// For what the kernel offers no event for, such as another process's descriptor count.
+pub fn poll_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = std::time::Instant::now();
+    loop {
+        if condition() {
+            return true;
+        }
+        if start.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
