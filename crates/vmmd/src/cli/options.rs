@@ -1,0 +1,334 @@
+//! The table of options: those offered, those that are accepted because they ask for nothing, those that QEMU has and
+//! `vmmd` has not.
+//!
+//! # What is accepted and does nothing, and why that is honest
+//!
+//! * `-nodefaults`, `-no-user-config`, `-no-fd-bootchk`: `vmmd` has no default devices, no user configuration and
+//!   boots from nothing; they ask for what is so anyway.
+//! * `-display none`, `-nographic`, `-vga none`, `-net none`, `-nic none`, `-parallel none`, `-serial none`,
+//!   `-serial null`, `-monitor none`, `-sandbox off`, `-overcommit` with everything off: they ask for a thing not to
+//!   be there. Any other value is refused. QEMU's `-nographic` also puts a serial port and a human monitor on
+//!   stdio unless there is `-nodefaults`; `vmmd` has neither yet, so stdio stays untouched.
+//! * `-k LANG`, `-L DIR`: there is no keyboard and no firmware that they could be about.
+//! * `-only-migratable`: there is no device that could not be migrated.
+//! * `-accel`, `-machine accel=`, `-enable-kvm`: the name must exist; no guest code runs on any of them.
+//! * `-name debug-threads=`: threads are always named. `-action panic=` and `watchdog=`: neither can happen.
+//!
+//! A request for protection (`-sandbox on`, `-runas`, `-chroot`) is refused, because to ignore it would be a lie.
+
+use super::Opt;
+
+/// Where `-help` lists an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Who it is.
+    Identity,
+    /// Sockets and monitors.
+    Monitors,
+    /// How the guest starts and ends.
+    Run,
+    /// The process.
+    Process,
+    /// Help and version.
+    Help,
+    /// Accepted, does nothing.
+    Accepted,
+    /// Not offered.
+    Refused,
+}
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionSpec {
+    /// Its name without dashes.
+    pub name: &'static str,
+    /// What its value is called in help; `None` if it takes none.
+    pub value: Option<&'static str>,
+    /// What it means.
+    pub opt: Opt,
+    /// Where help lists it.
+    pub group: Group,
+    /// What help says about it.
+    pub help: &'static str,
+}
+
+/// The option called `name`, without dashes. Names are exact.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|option| option.name == name)
+}
+
+/// The names of all options that do something or are accepted, for suggestions.
+pub fn offered() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().filter(|option| option.group != Group::Refused).map(|option| option.name)
+}
+
+const fn option(
+    name: &'static str,
+    value: Option<&'static str>,
+    opt: Opt,
+    group: Group,
+    help: &'static str,
+) -> OptionSpec {
+    OptionSpec { name, value, opt, group, help }
+}
+
+/// Accepted with one of `values` (or, if there are none, with any), does nothing.
+const fn idle(
+    name: &'static str,
+    value: Option<&'static str>,
+    values: &'static [&'static str],
+) -> OptionSpec {
+    OptionSpec { name, value, opt: Opt::Idle(values), group: Group::Accepted, help: "" }
+}
+
+/// QEMU has it, we have not.
+const fn no(name: &'static str, reason: &'static str) -> OptionSpec {
+    OptionSpec { name, value: None, opt: Opt::NotOffered(reason), group: Group::Refused, help: "" }
+}
+
+const DISKS: &str = "it has no disks";
+const DEVICES: &str = "devices are not given on the command line";
+const OBJECTS: &str = "objects are not given on the command line";
+const MEMORY: &str = "the guest's memory is not configurable";
+const CPUS: &str = "the virtual CPUs are not configurable";
+const FIRMWARE: &str = "the guest boots nothing";
+const DISPLAY: &str = "it has no display; leave it out or give -display none";
+const AUDIO: &str = "it has no sound";
+const NETWORK: &str = "it has no network";
+const MIGRATION: &str = "it does not migrate or load state";
+const DEBUG: &str = "it runs no guest code that could be traced or debugged";
+const LOGGING: &str = "logging is set by RUST_LOG and --log-format";
+const RIGHTS: &str = "it does not confine itself; let whoever starts it do that";
+const X86: &str = "no machine of it has this";
+const XEN: &str = "it does not run under Xen";
+const USB: &str = "it has no USB";
+
+/// All options, in the order in which help lists them.
+pub const OPTIONS: &[OptionSpec] = &[
+    option(
+        "name",
+        Some("[guest=]NAME[,process=PROC]"),
+        Opt::Name,
+        Group::Identity,
+        "the guest's name, the process's name",
+    ),
+    option(
+        "machine",
+        Some("board|none[,accel=A[:B...]]"),
+        Opt::Machine,
+        Group::Identity,
+        "the machine (board), the accelerators to try; 'help' lists them",
+    ),
+    option("M", Some("..."), Opt::Machine, Group::Identity, "the same as -machine"),
+    option(
+        "accel",
+        Some("NAME"),
+        Opt::Accel,
+        Group::Identity,
+        "an accelerator (no guest code runs on it); may be repeated",
+    ),
+    option("enable-kvm", None, Opt::EnableKvm, Group::Identity, "the same as -accel kvm"),
+    option("qmp", Some("DEV"), Opt::Qmp { pretty: false }, Group::Monitors, "a QMP monitor on DEV"),
+    option(
+        "qmp-pretty",
+        Some("DEV"),
+        Opt::Qmp { pretty: true },
+        Group::Monitors,
+        "the same with indented replies",
+    ),
+    option(
+        "chardev",
+        Some("socket|stdio|null,id=ID[,...]"),
+        Opt::Chardev,
+        Group::Monitors,
+        "a character device; 'help' lists them",
+    ),
+    option(
+        "mon",
+        Some("[chardev=]ID,mode=control[,pretty=on]"),
+        Opt::Mon,
+        Group::Monitors,
+        "a QMP monitor on the chardev ID",
+    ),
+    option(
+        "add-fd",
+        Some("fd=FD,set=SET[,opaque=TEXT]"),
+        Opt::AddFd,
+        Group::Monitors,
+        "put the inherited descriptor FD into fd set SET",
+    ),
+    option("S", None, Opt::Paused, Group::Run, "do not start the virtual CPUs; wait for 'cont'"),
+    option("no-shutdown", None, Opt::NoShutdown, Group::Run, "stay, stopped, when the guest shuts down"),
+    option("no-reboot", None, Opt::NoReboot, Group::Run, "exit instead of resetting the guest"),
+    option(
+        "action",
+        Some("reboot=reset|shutdown,shutdown=poweroff|pause"),
+        Opt::Action,
+        Group::Run,
+        "the same two in other words",
+    ),
+    option(
+        "config",
+        Some("FILE"),
+        Opt::ConfigFile,
+        Group::Process,
+        "read FILE (TOML) first; options override it, lists grow",
+    ),
+    option(
+        "log-format",
+        Some("text|json"),
+        Opt::LogFormat,
+        Group::Process,
+        "how log lines on stderr look (text)",
+    ),
+    option("msg", Some("timestamp=on|off"), Opt::Msg, Group::Process, "put the time before each log line"),
+    option(
+        "pidfile",
+        Some("FILE"),
+        Opt::Pidfile,
+        Group::Process,
+        "write the process's id to FILE and lock it",
+    ),
+    option(
+        "daemonize",
+        None,
+        Opt::Daemonize,
+        Group::Process,
+        "go into the background once all sockets listen",
+    ),
+    option("version", None, Opt::Version, Group::Help, "print the version"),
+    option("help", None, Opt::Help, Group::Help, "print this text"),
+    option("h", None, Opt::Help, Group::Help, "the same"),
+    option("display", Some("none"), Opt::Display, Group::Accepted, ""),
+    option("overcommit", Some("mem-lock=off,cpu-pm=off"), Opt::Overcommit, Group::Accepted, ""),
+    option("sandbox", Some("off"), Opt::Sandbox, Group::Accepted, ""),
+    idle("nodefaults", None, &[]),
+    idle("no-user-config", None, &[]),
+    idle("nographic", None, &[]),
+    idle("monitor", Some("none"), &["none"]),
+    idle("serial", Some("none|null"), &["none", "null"]),
+    idle("parallel", Some("none"), &["none"]),
+    idle("vga", Some("none"), &["none"]),
+    idle("net", Some("none"), &["none"]),
+    idle("nic", Some("none"), &["none"]),
+    idle("only-migratable", None, &[]),
+    idle("no-fd-bootchk", None, &[]),
+    idle("k", Some("LANG"), &[]),
+    idle("L", Some("DIR"), &[]),
+    no("acpitable", FIRMWARE),
+    no("alt-grab", DISPLAY),
+    no("append", FIRMWARE),
+    no("async-teardown", MEMORY),
+    no("audio", AUDIO),
+    no("audio-help", AUDIO),
+    no("audiodev", AUDIO),
+    no("bios", FIRMWARE),
+    no("blockdev", DISKS),
+    no("boot", FIRMWARE),
+    no("bt", NETWORK),
+    no("cdrom", DISKS),
+    no("chroot", RIGHTS),
+    no("compat", "it marks nothing as deprecated or unstable"),
+    no("cpu", CPUS),
+    no("ctrl-grab", DISPLAY),
+    no("D", LOGGING),
+    no("d", LOGGING),
+    no("debugcon", DEVICES),
+    no("device", DEVICES),
+    no("dfilter", DEBUG),
+    no("drive", DISKS),
+    no("dtb", FIRMWARE),
+    no("dump-vmstate", MIGRATION),
+    no("echr", "it has no multiplexed terminal"),
+    no("enable-sync-profile", DEBUG),
+    no("fda", DISKS),
+    no("fdb", DISKS),
+    no("fsdev", DISKS),
+    no("full-screen", DISPLAY),
+    no("fw_cfg", FIRMWARE),
+    no("g", DISPLAY),
+    no("gdb", DEBUG),
+    no("global", DEVICES),
+    no("hda", DISKS),
+    no("hdb", DISKS),
+    no("hdc", DISKS),
+    no("hdd", DISKS),
+    no("icount", DEBUG),
+    no("incoming", MIGRATION),
+    no("initrd", FIRMWARE),
+    no("iscsi", DISKS),
+    no("kernel", FIRMWARE),
+    no("loadvm", MIGRATION),
+    no("m", MEMORY),
+    no("mem-path", MEMORY),
+    no("mem-prealloc", MEMORY),
+    no("mtdblock", DISKS),
+    no("netdev", NETWORK),
+    no("no-acpi", X86),
+    no("no-hpet", X86),
+    no("no-quit", DISPLAY),
+    no("numa", MEMORY),
+    no("object", OBJECTS),
+    no("old-param", FIRMWARE),
+    no("option-rom", FIRMWARE),
+    no("perfmap", DEBUG),
+    no("pflash", DISKS),
+    no("plugin", DEBUG),
+    no("portrait", DISPLAY),
+    no("preconfig", "its machine is there from the start"),
+    no("prom-env", FIRMWARE),
+    no("qtest", DEBUG),
+    no("qtest-log", DEBUG),
+    no("readconfig", "its configuration files are TOML, see --config"),
+    no("rotate", DISPLAY),
+    no("rtc", DEVICES),
+    no("runas", RIGHTS),
+    no("s", DEBUG),
+    no("sd", DISKS),
+    no("sdl", DISPLAY),
+    no("seed", DEBUG),
+    no("semihosting", DEBUG),
+    no("semihosting-config", DEBUG),
+    no("set", DEVICES),
+    no("singlestep", DEBUG),
+    no("smbios", FIRMWARE),
+    no("smp", CPUS),
+    no("snapshot", DISKS),
+    no("spice", DISPLAY),
+    no("tb-size", DEBUG),
+    no("tpmdev", DEVICES),
+    no("trace", LOGGING),
+    no("usb", USB),
+    no("usbdevice", USB),
+    no("uuid", "the guest has no UUID"),
+    no("virtfs", DISKS),
+    no("vnc", DISPLAY),
+    no("watchdog-action", DEVICES),
+    no("win2k-hack", DISKS),
+    no("xen-attach", XEN),
+    no("xen-domid", XEN),
+    no("xen-domid-restrict", XEN),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_reasons_given() {
+        let mut seen = HashSet::new();
+        for option in OPTIONS {
+            assert!(seen.insert(option.name), "{} is listed twice", option.name);
+            assert_eq!(
+                option.group == Group::Refused,
+                matches!(option.opt, Opt::NotOffered(_)),
+                "{}",
+                option.name
+            );
+            let needs_help = !matches!(option.group, Group::Refused | Group::Accepted);
+            assert_eq!(needs_help, !option.help.is_empty(), "{}", option.name);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The options that set a value or two: `-name`, `-msg`, `-action`, `-add-fd`, and those that ask for nothing.
+
+use super::keyval::{Pair, split};
+use super::parse::Given;
+use crate::config::{AddFdSpec, Draft};
+use crate::error::{ConfigError, ErrorKind};
+
+/// Takes `item` apart, noting the warnings for short forms.
+pub(super) fn pairs(item: &Given, implied: Option<&str>, draft: &mut Draft) -> Vec<Pair> {
+    let pairs = split(&item.value, implied);
+    for text in pairs.iter().filter_map(Pair::short_form_warning) {
+        draft.warnings.push(format!("{}: warning: {text}", item.origin));
+    }
+    pairs
+}
+
+/// `-name [guest=]NAME[,process=PROC][,debug-threads=on|off]`.
+pub(super) fn name(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    for pair in pairs(item, Some("guest"), draft) {
+        match pair.key.as_str() {
+            "guest" => draft.config.name = Some(pair.value),
+            "process" => draft.config.process_name = Some(pair.value),
+            // Threads always have names.
+            "debug-threads" => drop(pair.switch()?),
+            _ => return Err(pair.unknown(&["guest", "process", "debug-threads"])),
+        }
+    }
+    Ok(())
+}
+
+/// `-msg timestamp=on|off`.
+pub(super) fn msg(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    for pair in pairs(item, None, draft) {
+        match pair.key.as_str() {
+            "timestamp" => draft.config.msg_timestamp = pair.switch()?,
+            "guest-name" => {
+                if pair.switch()? {
+                    return Err(ErrorKind::NotOffered("messages do not name the guest").into());
+                }
+            }
+            _ => return Err(pair.unknown(&["timestamp", "guest-name"])),
+        }
+    }
+    Ok(())
+}
+
+/// `-action`: what `-no-reboot` and `-no-shutdown` say, and two events that cannot happen.
+pub(super) fn action(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    for pair in pairs(item, None, draft) {
+        let valid: &[&str] = match pair.key.as_str() {
+            "reboot" => &["reset", "shutdown"],
+            "shutdown" => &["poweroff", "pause"],
+            "panic" => &["pause", "shutdown", "exit-failure", "none"],
+            "watchdog" => &["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"],
+            _ => return Err(pair.unknown(&["reboot", "shutdown", "panic", "watchdog"])),
+        };
+        let value = pair.value.as_str();
+        if !valid.contains(&value) {
+            return Err(ErrorKind::choice(&pair.key, value, valid));
+        }
+        match pair.key.as_str() {
+            "reboot" => draft.config.no_reboot = value == "shutdown",
+            "shutdown" => draft.config.no_shutdown = value == "pause",
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `-add-fd fd=FD,set=SET[,opaque=TEXT]`.
+pub(super) fn add_fd(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    let mut spec = AddFdSpec::default();
+    for pair in pairs(item, None, draft) {
+        match pair.key.as_str() {
+            "fd" => spec.fd = Some(pair.number()?),
+            "set" => spec.set = Some(pair.number()?),
+            "opaque" => spec.opaque = Some(pair.value),
+            _ => return Err(pair.unknown(&["fd", "set", "opaque"])),
+        }
+    }
+    draft.add_fd(spec, &item.origin)
+}
+
+/// `-display none`, also as JSON, where QEMU takes it. Any other display that QEMU has is refused as such.
+pub(super) fn display(value: &str) -> Result<Option<String>, ConfigError> {
+    const QEMU: &[&str] =
+        &["default", "gtk", "sdl", "curses", "egl-headless", "spice-app", "dbus", "cocoa", "vnc"];
+    if matches!(value, "help" | "?") {
+        return Ok(Some(super::help::displays()));
+    }
+    let members: Vec<(String, String)> = if value.starts_with('{') {
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(value).map_err(|error| ErrorKind::Json(error.to_string()))?;
+        object
+            .into_iter()
+            .map(|(key, it)| (key, it.as_str().map_or_else(|| it.to_string(), str::to_owned)))
+            .collect()
+    } else {
+        split(value, Some("type")).into_iter().map(|pair| (pair.key, pair.value)).collect()
+    };
+    let find = |name: &str| members.iter().rfind(|(key, _)| key == name).map(|(_, it)| it.as_str());
+    match find("type") {
+        None => Err(ErrorKind::Missing("type").into()),
+        Some("none") => match members.iter().find(|(key, _)| key != "type") {
+            None => Ok(None),
+            Some((key, _)) => Err(ErrorKind::InvalidParameter(key.clone()).into()),
+        },
+        Some(other) if QEMU.iter().any(|name| other == *name || other.strip_prefix("vnc=").is_some()) => {
+            Err(ErrorKind::NotOffered("it has no display").into())
+        }
+        Some(other) => Err(ErrorKind::choice("type", other, &["none"])),
+    }
+}
+
+/// `-overcommit`, with everything off.
+pub(super) fn overcommit(item: &Given) -> Result<(), ConfigError> {
+    for pair in split(&item.value, None) {
+        match pair.key.as_str() {
+            "mem-lock" | "cpu-pm" => {
+                if pair.switch()? {
+                    return Err(
+                        ErrorKind::NotOffered("the guest's memory and CPUs are not configurable").into()
+                    );
+                }
+            }
+            _ => return Err(pair.unknown(&["mem-lock", "cpu-pm"])),
+        }
+    }
+    Ok(())
+}
+
+/// `-sandbox off`. `on` is a request for protection, which is not to be ignored.
+pub(super) fn sandbox(value: &str) -> Result<(), ConfigError> {
+    let pairs = split(value, Some("enable"));
+    let enable = pairs.iter().rfind(|pair| pair.key == "enable").ok_or(ErrorKind::Missing("enable"))?;
+    if enable.switch()? {
+        return Err(ErrorKind::NotOffered(
+            "it installs no system call filter; let whoever starts it do that",
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// An option that asks for nothing, as long as it says one of `values`.
+pub(super) fn idle(item: &Given, values: &'static [&'static str]) -> Result<(), ConfigError> {
+    let value = item.value.as_str();
+    if values.is_empty() || values.contains(&value) {
+        return Ok(());
+    }
+    let option = item.origin.trim_start_matches('-').split(' ').next().unwrap_or_default();
+    if option == "monitor" {
+        return Err(ConfigError::new(ErrorKind::NotOffered("human monitors come later"))
+            .hint("give -monitor none, and -qmp for a QMP monitor"));
+    }
+    Err(ErrorKind::choice(option, value, values))
+}

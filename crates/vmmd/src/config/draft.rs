@@ -1,0 +1,253 @@
+//! A configuration in the making, and the rules that hold between its parts.
+
+use std::collections::HashSet;
+
+use super::{AddFdSpec, ChardevBackend, ChardevSpec, Config, MonitorConfig, MonitorMode, MonitorSpec};
+use crate::error::{ConfigError, ErrorKind};
+
+/// A configuration in the making: first a file's, then the command line's on top of it.
+///
+/// Single values are set on [`Draft::config`]; chardevs, monitors and fds are added through the methods, which
+/// check each alone. [`Draft::finish`] checks them together.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// What is settled: everything but the monitors.
+    pub config: Config,
+    /// What is odd but no error, each to be printed on a line of its own behind `warning: `.
+    pub warnings: Vec<String>,
+    monitors: Vec<(MonitorSpec, String)>,
+}
+
+impl Draft {
+    /// Adds a chardev that was given at `origin`.
+    ///
+    /// # Errors
+    /// It contradicts itself, or its id is taken.
+    pub fn chardev(&mut self, spec: ChardevSpec, origin: &str) -> Result<(), ConfigError> {
+        let (chardev, warnings) = spec.build(origin).map_err(|error| error.at(origin))?;
+        if self.config.chardevs.iter().any(|other| other.id == chardev.id) {
+            let kind = ErrorKind::DuplicateId { id: chardev.id, kind: "chardev" };
+            return Err(ConfigError::new(kind).at(origin));
+        }
+        self.warnings.extend(warnings.into_iter().map(|text| format!("{origin}: {text}")));
+        self.config.chardevs.push(chardev);
+        Ok(())
+    }
+
+    /// Adds a monitor that was given at `origin`. Its chardev may come later.
+    ///
+    /// # Errors
+    /// It names no chardev, or its id is malformed or taken.
+    pub fn monitor(&mut self, spec: MonitorSpec, origin: &str) -> Result<(), ConfigError> {
+        spec.check().map_err(|error| error.at(origin))?;
+        if let Some(id) = spec.id.as_ref().filter(|id| self.has_monitor(id)) {
+            let kind = ErrorKind::DuplicateId { id: id.clone(), kind: "mon" };
+            return Err(ConfigError::new(kind).at(origin));
+        }
+        self.monitors.push((spec, origin.to_owned()));
+        Ok(())
+    }
+
+    /// Adds an inherited fd that was given at `origin`.
+    ///
+    /// # Errors
+    /// The fd or the set is missing or impossible.
+    pub fn add_fd(&mut self, spec: AddFdSpec, origin: &str) -> Result<(), ConfigError> {
+        self.config.add_fds.push(spec.build(origin).map_err(|error| error.at(origin))?);
+        Ok(())
+    }
+
+    /// Checks all parts together.
+    ///
+    /// # Errors
+    /// In this order: stdio taken twice or by a daemon; per monitor, its chardev does not exist, it is a human
+    /// monitor, its chardev is in use, or the two contradict each other.
+    pub fn finish(mut self) -> Result<(Config, Vec<String>), ConfigError> {
+        self.check_stdio()?;
+        let mut used = HashSet::new();
+        let mut ids: HashSet<String> = self.monitors.iter().filter_map(|(spec, _)| spec.id.clone()).collect();
+        for (spec, origin) in std::mem::take(&mut self.monitors) {
+            let monitor =
+                self.settle(spec, &origin, &mut used, &mut ids).map_err(|error| error.at(origin))?;
+            self.config.monitors.push(monitor);
+        }
+        Ok((self.config, self.warnings))
+    }
+
+    fn has_monitor(&self, id: &str) -> bool {
+        self.monitors.iter().any(|(other, _)| other.id.as_deref() == Some(id))
+    }
+
+    fn check_stdio(&self) -> Result<(), ConfigError> {
+        let mut on_stdio = self.config.chardevs.iter().filter(|c| c.backend == ChardevBackend::Stdio);
+        let first = on_stdio.next();
+        if let (Some(first), true) = (first, self.config.daemonize) {
+            return Err(ConfigError::new(ErrorKind::StdioDaemon).at(&first.origin));
+        }
+        match on_stdio.next() {
+            Some(second) => Err(ConfigError::new(ErrorKind::StdioTwice).at(&second.origin)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes `spec` a monitor, given the chardevs and the ids that are `used` so far.
+    fn settle(
+        &self,
+        spec: MonitorSpec,
+        origin: &str,
+        used: &mut HashSet<String>,
+        ids: &mut HashSet<String>,
+    ) -> Result<MonitorConfig, ConfigError> {
+        let name = spec.chardev.ok_or(ErrorKind::Missing("chardev"))?;
+        let chardevs = &self.config.chardevs;
+        let chardev = chardevs.iter().find(|chardev| chardev.id == name).ok_or_else(|| {
+            let known = chardevs.iter().map(|chardev| chardev.id.as_str());
+            ConfigError::new(ErrorKind::ChardevNotFound(name.clone())).near(&name, "", known)
+        })?;
+        let pretty = spec.pretty.unwrap_or(false);
+        match spec.mode {
+            Some(MonitorMode::Control) => {}
+            _ if pretty => return Err(ErrorKind::PrettyHuman.into()),
+            _ => return Err(ErrorKind::HumanMonitor.into()),
+        }
+        if !used.insert(name.clone()) {
+            return Err(ErrorKind::InUse(name).into());
+        }
+        if let ChardevBackend::Socket(socket) = &chardev.backend
+            && !socket.server
+            && spec.max_clients.is_some_and(|count| count > 1)
+        {
+            return Err(ErrorKind::NotForClients("max-clients").into());
+        }
+        agree("max-clients", spec.max_clients, chardev.max_clients, &name, |count| count.to_string())?;
+        agree("named-fds", spec.named_fds, chardev.named_fds, &name, |scope| scope.word().to_owned())?;
+        Ok(MonitorConfig {
+            id: spec.id.unwrap_or_else(|| free_id(&name, ids)),
+            origin: origin.to_owned(),
+            chardev: name,
+            mode: MonitorMode::Control,
+            pretty,
+            max_clients: spec.max_clients,
+            named_fds: spec.named_fds,
+        })
+    }
+}
+
+/// The chardev's id for a monitor that was given none, or one like it if a monitor is called that already.
+fn free_id(chardev: &str, ids: &mut HashSet<String>) -> String {
+    let mut id = chardev.to_owned();
+    let mut number = 0_u32;
+    while !ids.insert(id.clone()) {
+        id = format!("{chardev}-monitor{number}");
+        number += 1;
+    }
+    id
+}
+
+/// What the monitor says and what its chardev says must be the same if both say something.
+fn agree<T: Copy + PartialEq>(
+    name: &'static str,
+    here: Option<T>,
+    there: Option<T>,
+    chardev: &str,
+    word: impl Fn(T) -> String,
+) -> Result<(), ConfigError> {
+    match (here, there) {
+        (Some(here), Some(there)) if here != there => Err(ErrorKind::Contradiction {
+            name,
+            here: word(here),
+            there: word(there),
+            chardev: chardev.to_owned(),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NamedFdsScope;
+    use super::*;
+
+    fn null(id: &str) -> ChardevSpec {
+        ChardevSpec { id: Some(id.into()), backend: Some("null".into()), ..ChardevSpec::default() }
+    }
+
+    fn on(chardev: &str) -> MonitorSpec {
+        MonitorSpec {
+            chardev: Some(chardev.into()),
+            mode: Some(MonitorMode::Control),
+            ..MonitorSpec::default()
+        }
+    }
+
+    fn finish(chardevs: Vec<ChardevSpec>, monitors: Vec<MonitorSpec>) -> Result<Config, String> {
+        let mut draft = Draft::default();
+        for spec in chardevs {
+            draft.chardev(spec, "chardev").map_err(|error| error.to_string())?;
+        }
+        for spec in monitors {
+            draft.monitor(spec, "mon").map_err(|error| error.to_string())?;
+        }
+        Ok(draft.finish().map_err(|error| error.to_string())?.0)
+    }
+
+    #[test]
+    fn one_monitor_per_chardev() {
+        assert_eq!(finish(vec![null("n")], vec![on("n"), on("n")]), Err("mon: Device 'n' is in use".into()));
+        assert_eq!(
+            finish(vec![null("note")], vec![on("nope")]),
+            Err("mon: chardev \"nope\" not found; did you mean 'note'?".into())
+        );
+        assert_eq!(finish(vec![], vec![on("nope")]), Err("mon: chardev \"nope\" not found".into()));
+        assert_eq!(
+            finish(vec![null("n"), null("n")], vec![]),
+            Err("chardev: Duplicate ID 'n' for chardev".into())
+        );
+    }
+
+    #[test]
+    fn the_chardev_is_looked_up_before_the_mode_is_judged() {
+        let human = |pretty, name: &str| MonitorSpec { pretty, mode: None, ..on(name) };
+        assert!(finish(vec![], vec![human(None, "n")]).unwrap_err().contains("not found"));
+        assert!(finish(vec![null("n")], vec![human(None, "n")]).unwrap_err().contains("come later"));
+        assert!(finish(vec![null("n")], vec![human(Some(true), "n")]).unwrap_err().contains("HMP monitors"));
+    }
+
+    #[test]
+    fn ids_are_unique_also_those_made_up() {
+        let named = MonitorSpec { id: Some("b".into()), ..on("a") };
+        let config = finish(vec![null("a"), null("b")], vec![named.clone(), on("b")]).unwrap();
+        assert_eq!(config.monitors[0].id, "b");
+        assert_eq!(config.monitors[1].id, "b-monitor0");
+        assert_eq!(
+            finish(vec![null("a")], vec![named.clone(), named]),
+            Err("mon: Duplicate ID 'b' for mon".into())
+        );
+    }
+
+    #[test]
+    fn monitor_and_chardev_say_the_same_or_one_is_silent() {
+        let chardev = || ChardevSpec { named_fds: Some(NamedFdsScope::Monitor), ..null("n") };
+        let config = finish(vec![chardev()], vec![MonitorSpec { max_clients: Some(3), ..on("n") }]).unwrap();
+        assert_eq!(config.max_clients(&config.monitors[0]), Some(3));
+        assert_eq!(config.named_fds(&config.monitors[0]), Some(NamedFdsScope::Monitor));
+        let other = MonitorSpec { named_fds: Some(NamedFdsScope::Session), ..on("n") };
+        assert_eq!(
+            finish(vec![chardev()], vec![other]),
+            Err("mon: 'named-fds' is session here but monitor on chardev 'n'".into())
+        );
+    }
+
+    #[test]
+    fn stdio_is_for_one_and_not_for_daemons() {
+        let stdio = |id: &str| ChardevSpec { backend: Some("stdio".into()), ..null(id) };
+        assert!(
+            finish(vec![stdio("a"), stdio("b")], vec![]).unwrap_err().contains("multiple character devices")
+        );
+        let mut draft = Draft::default();
+        draft.chardev(stdio("a"), "-qmp stdio").unwrap();
+        draft.config.daemonize = true;
+        assert_eq!(draft.finish().unwrap_err().to_string(), "-qmp stdio: cannot use stdio with -daemonize");
+    }
+}

@@ -1,0 +1,21 @@
+//! The parts of `vmmd` that can be tested without starting it.
+//!
+//! `vmmd` is the reference VMM over `vmm-control`. Its `main` is a thin wiring of these modules:
+//!
+//! * [`cli`] turns an argument vector in QEMU's style into a [`config::Config`];
+//! * [`config`] is what a `vmmd` is told to be, and the reader of its TOML form;
+//! * [`logging`] installs the log subscriber;
+//! * [`daemonize`] puts the process into the background, without `fork`;
+//! * [`pidfile`] writes and locks the file that holds the process's id.
+//!
+//! `cli` and `config` are pure: they open nothing (the caller hands in how to read a file), print nothing and
+//! keep no state, so whatever a command line means can be asserted in a unit test.
+
+pub mod cli;
+pub mod config;
+pub mod daemonize;
+mod errno;
+pub mod error;
+pub mod logging;
+pub mod pidfile;
+pub mod suggest;

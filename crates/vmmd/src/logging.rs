@@ -1,0 +1,125 @@
+//! The log: what is written, in which form, to standard error.
+//!
+//! Which lines there are is said by `RUST_LOG`, else by the configuration, else it is everything from `info` up.
+//! Text lines carry a time only with `-msg timestamp=on`, as QEMU's messages; JSON lines always do. Standard output
+//! is never written to, as it may be a monitor.
+//!
+//! `main` calls [`init`] once. [`subscriber`] is the same without the global part.
+
+use std::io;
+
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// What is logged when nobody says.
+pub const DEFAULT_FILTER: &str = "info";
+
+/// Why there is no log.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter cannot be understood.
+    #[error("invalid log filter '{filter}': {reason}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This process has a subscriber already.
+    #[error("the log is set up already")]
+    Again,
+}
+
+/// Sets up this process's log.
+///
+/// # Errors
+/// The filter (of `RUST_LOG` or of `config`) cannot be understood, or there is a log already.
+pub fn init(config: &LogConfig, timestamps: bool) -> Result<(), LogError> {
+    let variable = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let filter = variable.as_deref().or(config.filter.as_deref()).unwrap_or(DEFAULT_FILTER);
+    let subscriber = subscriber(config.format, filter, timestamps, io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Again)
+}
+
+/// A subscriber that writes what passes `filter` to `writer`.
+///
+/// # Errors
+/// The filter cannot be understood.
+pub fn subscriber<W>(
+    format: LogFormat,
+    filter: &str,
+    timestamps: bool,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
+    let builder = fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    Ok(match (format, timestamps) {
+        (LogFormat::Text, true) => Box::new(builder.finish()),
+        (LogFormat::Text, false) => Box::new(builder.without_time().finish()),
+        (LogFormat::Json, _) => Box::new(builder.json().flatten_event(true).finish()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, filter: &str, timestamps: bool) -> String {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = subscriber(format, filter, timestamps, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(client = 3, "connected");
+            tracing::debug!("bytes");
+        });
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_has_a_time_only_when_asked() {
+        assert!(logged(LogFormat::Text, "info", false).trim_start().starts_with("INFO "));
+        let timed = logged(LogFormat::Text, "info", true);
+        assert!(timed.starts_with("20") && timed.contains("Z  INFO "), "{timed}");
+        assert_eq!(timed.lines().count(), 1);
+    }
+
+    #[test]
+    fn json_is_one_object_per_line() {
+        let text = logged(LogFormat::Json, "debug", false);
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["message"], "connected");
+        assert_eq!(lines[0]["client"], 3);
+        assert!(lines[0]["timestamp"].is_string());
+    }
+
+    #[test]
+    fn a_bad_filter_is_named() {
+        let error = subscriber(LogFormat::Text, "vmmd=lots", false, io::stderr).err().unwrap().to_string();
+        assert!(error.starts_with("invalid log filter 'vmmd=lots': "), "{error}");
+    }
+}
