@@ -91,6 +91,8 @@ const P99: Figure = Figure { name: "p99", unit: "us", compared: true };
 const RATE: Figure = Figure { name: "rate", unit: "replies/s", compared: true };
 const IDLE_P50: Figure = Figure { name: "idle p50", unit: "us", compared: true };
 const TIMES_IDLE: Figure = Figure { name: "p50 / idle p50", unit: "x", compared: false };
+const FLOOD_RATE: Figure = Figure { name: "the others", unit: "commands/s", compared: true };
+const FLOODED: &[Figure] = &[P50, P99, IDLE_P50, TIMES_IDLE, FLOOD_RATE];
 const MEMORY: Figure = Figure { name: "per session", unit: "KB", compared: false };
 
 const fn one_session(_: &Scale) -> usize {
@@ -192,7 +194,7 @@ pub static CASES: &[Case] = &[
         title: "query-name beside 63 clients busy one at a time",
         layout: Layout::Shared,
         sessions: flooded_sessions,
-        figures: &[P50, P99, IDLE_P50, TIMES_IDLE],
+        figures: FLOODED,
         run: |bed| flooded(bed, Kind::InFlight(1)),
     },
     Case {
@@ -200,7 +202,7 @@ pub static CASES: &[Case] = &[
         title: "query-name beside 63 clients with 64 in flight each",
         layout: Layout::Shared,
         sessions: flooded_sessions,
-        figures: &[P50, P99, IDLE_P50, TIMES_IDLE],
+        figures: FLOODED,
         run: |bed| flooded(bed, Kind::InFlight(IN_FLIGHT)),
     },
     Case {
@@ -208,7 +210,7 @@ pub static CASES: &[Case] = &[
         title: "query-name beside 63 clients that send and never read",
         layout: Layout::Shared,
         sessions: flooded_sessions,
-        figures: &[P50, P99, IDLE_P50, TIMES_IDLE],
+        figures: FLOODED,
         run: |bed| flooded(bed, Kind::Unread),
     },
     Case {
@@ -363,15 +365,16 @@ fn event(bed: &Bed<'_>) -> Result<Vec<f64>> {
 }
 
 /// One session's latencies while the others flood its monitor (or, on a server with one client per monitor, theirs),
-/// and just before, while they are connected and silent.
+/// and just before, while they are connected and silent. What the others achieve meanwhile shows a server that is
+/// quick for one by starving the rest.
 fn flooded(bed: &Bed<'_>, kind: Kind) -> Result<Vec<f64>> {
     let mut others = bed.sessions()?;
     let mut session = others.pop().ok_or(Error::Closed)?;
     let idle = Latencies::measure(bed.scale.budget / 2, || session.call(QUERY_NAME))?.percentile(50);
     let flood = Flood::start(others, kind)?;
     let flooded = bed.latencies(|| session.call(QUERY_NAME))?;
-    flood.stop()?;
-    Ok(vec![flooded[0], flooded[1], idle, flooded[0] / idle])
+    let rate = flood.stop()?;
+    Ok(vec![flooded[0], flooded[1], idle, flooded[0] / idle, rate])
 }
 
 /// Growth of the resident set from one session that was used to all of them, per session. What the kernel keeps for

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
@@ -30,7 +30,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Flood {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
+    started: Instant,
+    thread: Option<JoinHandle<Result<f64>>>,
 }
 
 impl Flood {
@@ -49,25 +50,27 @@ impl Flood {
                 while !stopped.load(Ordering::Relaxed) {
                     flooders.turn()?;
                 }
-                Ok(())
+                Ok(flooders.commands())
             })
             .doing("starting the flood")?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, started: Instant::now(), thread: Some(thread) })
     }
 
-    /// Ends the flood and closes its sessions.
+    /// Ends the flood, closes its sessions and gives its rate: commands per second that were answered, or, where
+    /// nothing is read, taken by the socket.
     ///
     /// # Errors
     ///
     /// What made it end before: a session that the server closed, for one.
-    pub fn stop(mut self) -> Result<()> {
-        self.end()
+    pub fn stop(mut self) -> Result<f64> {
+        let elapsed = self.started.elapsed();
+        Ok(self.end()? / elapsed.as_secs_f64())
     }
 
-    fn end(&mut self) -> Result<()> {
+    fn end(&mut self) -> Result<f64> {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
+            None => Ok(0.0),
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(Error::Answer("the flood panicked".into())),
         }
@@ -95,6 +98,10 @@ struct Flooder {
     awaited: usize,
     /// How much of `batch` was sent last; short of the whole only when nothing is read.
     sent: usize,
+    /// Bytes sent in all.
+    bytes: usize,
+    /// Replies had in all.
+    replies: usize,
 }
 
 impl Flooders {
@@ -108,7 +115,7 @@ impl Flooders {
         for session in sessions {
             let stream = session.into_stream();
             poller.add(&stream, members.len(), flags)?;
-            let mut flooder = Flooder { stream, awaited: 0, sent: batch.len() };
+            let mut flooder = Flooder { stream, awaited: 0, sent: batch.len(), bytes: 0, replies: 0 };
             if let Kind::InFlight(depth) = kind {
                 flooder.awaited = depth;
                 flooder.send(&batch)?;
@@ -116,6 +123,15 @@ impl Flooders {
             members.push(flooder);
         }
         Ok(Self { poller, members, batch, kind })
+    }
+
+    /// Commands answered, or sent where no answer is read.
+    fn commands(&self) -> f64 {
+        let of = |member: &Flooder| match self.kind {
+            Kind::InFlight(_) => member.replies,
+            Kind::Unread => member.bytes / QUERY_NAME.len(),
+        };
+        self.members.iter().map(of).sum::<usize>() as f64
     }
 
     fn turn(&mut self) -> Result<()> {
@@ -144,6 +160,7 @@ impl Flooder {
             Err(error) => return Err(error).doing("reading from a monitor"),
         };
         let lines = buffer[..length].iter().filter(|&&byte| byte == b'\n').count();
+        self.replies += lines;
         self.awaited = self.awaited.saturating_sub(lines);
         if self.awaited == 0 {
             self.awaited = depth;
@@ -157,7 +174,10 @@ impl Flooder {
         let from = if self.sent == batch.len() { 0 } else { self.sent };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match rustix::net::send(&self.stream, &batch[from..], flags) {
-            Ok(length) => self.sent = from + length,
+            Ok(length) => {
+                self.sent = from + length;
+                self.bytes += length;
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).doing("flooding a monitor"),
         }
