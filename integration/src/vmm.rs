@@ -114,6 +114,11 @@ impl Vmm {
         &mut self.process
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -1,0 +1,325 @@
+//! Random requests, sent to QEMU and to `vmmd` alike: every line must be the same once times and versions are masked.
+//!
+//! The streams are made from a seed that a failure prints; `DIFFERENTIAL_SEED` runs one again and
+//! `DIFFERENTIAL_STREAMS` says how many to run. Where QEMU 7.2 is not installed this says so and passes.
+
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use vmm_integration::client::Client;
+use vmm_integration::process::Process;
+use vmm_integration::vmm::program;
+use vmm_integration::wire::dev_null;
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// Commands both have, some arguments for them, and some that neither has.
+const COMMANDS: [&str; 16] = [
+    "query-name",
+    "query-status",
+    "query-version",
+    "query-fdsets",
+    "stop",
+    "cont",
+    "getfd",
+    "closefd",
+    "add-fd",
+    "remove-fd",
+    "qmp_capabilities",
+    "system_powerdown",
+    "no-such-command",
+    "Query-Name",
+    "",
+    "query_name",
+];
+const MEMBERS: [&str; 10] =
+    ["fdname", "fdset-id", "fd", "opaque", "enable", "nope", "\\u00e9", "a b", "FDNAME", "execute"];
+const SCALARS: [&str; 38] = [
+    "0",
+    "1",
+    "-1",
+    "9999",
+    "9223372036854775807",
+    "9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-9223372036854775808",
+    "-9223372036854775809",
+    "-0",
+    "1.0",
+    "0.1",
+    "-0.0",
+    "1e3",
+    "1e400",
+    "1E-7",
+    "123456789012345678901234567890",
+    "2.5e-320",
+    "true",
+    "false",
+    "null",
+    "\"\"",
+    "\"a\"",
+    "'a'",
+    "\"1a\"",
+    "'it\\'s \"x\"'",
+    "\"\\u00e9\\ud83d\\ude00\"",
+    "\"é€😀\"",
+    "\"\\u0000\\n\\t\\/\"",
+    "\"\x7f\"",
+    "\"oob\"",
+    "\"\\ud800\"",
+    "\"\\x\"",
+    "tru",
+    "01",
+    "NaN",
+    "\"\\uFFFE\"",
+];
+/// Bytes that a mutation puts in.
+const NOISE: [&[u8]; 24] = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\"",
+    b"'",
+    b"\\",
+    b" ",
+    b"\n",
+    b"\t",
+    b"\0",
+    b"\x01",
+    b"\xff",
+    b"\xfe",
+    b"0",
+    b"-",
+    b"e",
+    b".",
+    b"+",
+    b"\xc3",
+    b"\xed\xa0\x80",
+    b"@",
+];
+
+/// A small generator of random numbers: all that matters is that a seed gives the same stream again.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len())]
+    }
+
+    fn value(&mut self, depth: usize) -> String {
+        match self.below(if depth == 0 { 6 } else { 8 }) {
+            6 => {
+                let items: Vec<_> = (0..self.below(4)).map(|_| self.value(depth - 1)).collect();
+                format!("[{}]", items.join(", "))
+            }
+            7 => self.object(depth - 1),
+            _ => self.pick(&SCALARS).to_owned(),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> String {
+        let members: Vec<_> = (0..self.below(4))
+            .map(|_| format!("\"{}\": {}", self.pick(&MEMBERS), self.value(depth)))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    }
+
+    /// A request that is mostly well formed.
+    fn request(&mut self) -> Vec<u8> {
+        let mut members = vec![match self.below(12) {
+            0 => format!("\"execute\": {}", self.value(1)),
+            1 => format!("\"exec-oob\": \"{}\"", self.pick(&COMMANDS)),
+            _ => format!("\"execute\": \"{}\"", self.pick(&COMMANDS)),
+        }];
+        if !self.one_in(3) {
+            members.push(format!(
+                "\"arguments\": {}",
+                if self.one_in(10) { self.value(2) } else { self.object(2) }
+            ));
+        }
+        if self.one_in(2) {
+            members.push(format!("\"id\": {}", self.value(3)));
+        }
+        if self.one_in(12) {
+            members.push(format!("\"{}\": {}", self.pick(&MEMBERS), self.value(1)));
+        }
+        if self.one_in(4) {
+            members.reverse();
+        }
+        let mut bytes = format!("{{{}}}", members.join(", ")).into_bytes();
+        if self.one_in(4) {
+            self.mutate(&mut bytes);
+        }
+        bytes.extend_from_slice(self.pick(&[&b""[..], b"\n", b" ", b"\r\n"]));
+        bytes
+    }
+
+    fn mutate(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(2) {
+            let at = self.below(bytes.len());
+            match self.below(3) {
+                0 => drop(bytes.remove(at)),
+                1 => drop(bytes.splice(at..at, self.pick(&NOISE).iter().copied())),
+                _ => drop(bytes.splice(at..=at, self.pick(&NOISE).iter().copied())),
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// One write: what to send, and whether a descriptor goes with it.
+struct Write {
+    bytes: Vec<u8>,
+    with_fd: bool,
+}
+
+fn stream(seed: u64) -> Vec<Write> {
+    let mut random = Random(seed);
+    (0..12)
+        .map(|_| Write {
+            bytes: (0..=random.below(2)).flat_map(|_| random.request()).collect(),
+            with_fd: random.one_in(3),
+        })
+        .collect()
+}
+
+/// A server for one stream after the other.
+struct Server {
+    _process: Process,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(program: &str, options: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let monitor = format!("unix:{}/q.sock,server=on,wait=off{options}", dir.path().display());
+        let argv = [program, "-nodefaults", "-display", "none", "-machine", "none", "-qmp", &monitor];
+        Self { _process: Process::spawn(&argv, dir.path()).unwrap(), dir }
+    }
+
+    /// Everything it answers to a stream, after which a reset byte and a last command show where it ends. Writes are
+    /// made one after the other so that both servers see a descriptor with the same request.
+    fn play(&self, writes: &[Write]) -> Vec<String> {
+        let null = dev_null().unwrap();
+        let mut client = Client::connect(&self.dir.path().join("q.sock")).unwrap();
+        client.negotiate();
+        let mut lines = Vec::new();
+        for (n, write) in writes.iter().enumerate() {
+            let fds = if write.with_fd { vec![null.as_fd()] } else { Vec::new() };
+            let fence = format!("fence {n}");
+            client.send_with_fds(&write.bytes, &fds);
+            client.send(format!("\u{1}{{\"execute\": \"query-name\", \"id\": \"{fence}\"}}"));
+            loop {
+                let line = client.line();
+                let done = line.contains(&fence);
+                lines.push(mask(&line));
+                if done {
+                    break;
+                }
+            }
+        }
+        lines
+    }
+}
+
+/// Times, versions and descriptor numbers are what may differ.
+fn mask(line: &str) -> String {
+    let mut out = line.to_owned();
+    for name in ["seconds", "microseconds", "micro", "minor", "major", "fd"] {
+        let before = format!("\"{name}\": ");
+        let mut parts = out.split(&before);
+        let mut masked = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            masked += &before;
+            masked += "#";
+            masked += part.trim_start_matches(|c: char| c.is_ascii_digit());
+        }
+        out = masked;
+    }
+    match out.split_once("\"package\": \"").map(|(before, rest)| (before, rest.split_once('"'))) {
+        Some((before, Some((_, after)))) => format!("{before}\"package\": \"#\"{after}"),
+        _ => out,
+    }
+}
+
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Whether the QEMU whose behaviour is the measure is there.
+fn qemu_is_here() -> bool {
+    let version = Command::new(QEMU).arg("-version").output();
+    let version =
+        version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let found = version.contains("version 7.2.");
+    if !found {
+        eprintln!(
+            "SKIPPED: QEMU 7.2 is not installed (apt-get install qemu-system-x86 on Debian 12), nothing was compared"
+        );
+    }
+    found
+}
+
+#[test]
+fn random_requests_are_answered_alike() {
+    if !qemu_is_here() {
+        return;
+    }
+    let vmmd = program();
+    let (seeds, first) = match setting("DIFFERENTIAL_SEED") {
+        Some(seed) => (1, seed),
+        None => (setting("DIFFERENTIAL_STREAMS").unwrap_or(60), 1),
+    };
+    let jobs = 4;
+    std::thread::scope(|scope| {
+        for job in 0..jobs {
+            let vmmd = &vmmd;
+            scope.spawn(move || {
+                for seed in (first..first + seeds).filter(|seed| seed % jobs == job) {
+                    let writes = stream(seed);
+                    let theirs = Server::start(QEMU, "").play(&writes);
+                    let options = if vmmd.ends_with(QEMU) { "" } else { ",max-clients=1,named-fds=monitor" };
+                    let ours = Server::start(&vmmd.to_string_lossy(), options).play(&writes);
+                    compare(seed, &writes, &theirs, &ours);
+                }
+            });
+        }
+    });
+}
+
+#[track_caller]
+fn compare(seed: u64, writes: &[Write], theirs: &[String], ours: &[String]) {
+    let same = theirs.iter().zip(ours).take_while(|(theirs, ours)| theirs == ours).count();
+    if same == theirs.len() && same == ours.len() {
+        return;
+    }
+    let fences = theirs[..same].iter().filter(|line| line.contains("\"fence ")).count();
+    panic!(
+        "DIFFERENTIAL_SEED={seed}, write {fences}: {}\n  QEMU: {}\n  ours: {}",
+        writes[fences].bytes.escape_ascii(),
+        theirs.get(same).map_or("nothing", String::as_str),
+        ours.get(same).map_or("nothing", String::as_str),
+    );
+}

@@ -1,0 +1,216 @@
+//! How it ends, by command and by signal, and how it goes into the background.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use vmm_integration::LIMIT;
+use vmm_integration::client::Client;
+use vmm_integration::process::{Process, Stranger};
+use vmm_integration::vmm::{Setup, Vmm, is_qemu, program};
+
+#[track_caller]
+fn assert_shutdown(event: &Value, reason: &str) {
+    assert_eq!(event["event"], "SHUTDOWN");
+    assert_eq!(event["data"], json!({"guest": false, "reason": reason}));
+}
+
+#[test]
+fn a_signal_shuts_down_in_order() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut vmm = Vmm::with_monitors(2);
+        let mut clients = [vmm.client(0), vmm.client(1)];
+        vmm.process().signal(signal).unwrap();
+        for client in &mut clients {
+            assert_shutdown(&client.event("SHUTDOWN"), "host-signal");
+            assert_eq!(client.rest(), Vec::<String>::new(), "nothing comes after it");
+        }
+        assert_eq!(vmm.exit_code(), 0, "{signal:?}");
+        assert!(!vmm.socket(0).exists() && !vmm.socket(1).exists(), "the sockets are gone");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_with_nobody_connected() {
+    let mut vmm = Vmm::start();
+    vmm.client(0).run("query-name");
+    vmm.process().signal(Signal::TERM).unwrap();
+    assert_eq!(vmm.exit_code(), 0);
+    assert!(!vmm.socket(0).exists());
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
+    let mut vmm = Vmm::with_monitors(2);
+    let mut stuck = vmm.client(0);
+    let requests = "{\"execute\": \"query-commands\"}".repeat(if is_qemu() { 100 } else { 3000 });
+    stuck.socket().set_nonblocking(true).unwrap();
+    // As much as goes in at once; the rest does not matter.
+    let _ = stuck.try_send(requests.as_bytes(), &[]);
+    vmm.client(1).run("query-name");
+    vmm.process().signal(Signal::TERM).unwrap();
+    assert_eq!(vmm.exit_code(), 0);
+}
+
+#[test]
+fn quit_sends_its_event_first_then_its_reply_then_the_end() {
+    for extra in [&[][..], &["-S"], &["-no-shutdown"]] {
+        let mut vmm = Vmm::with(Setup { extra, ..Setup::default() });
+        let mut client = vmm.client(0);
+        client.send(r#"{"execute": "quit", "id": "q"}{"execute": "query-name", "id": "never"}"#);
+        assert_shutdown(&client.value(), "host-qmp-quit");
+        assert_eq!(client.value(), json!({"return": {}, "id": "q"}));
+        assert_eq!(client.rest(), Vec::<String>::new());
+        assert_eq!(vmm.exit_code(), 0);
+        assert!(!vmm.socket(0).exists());
+    }
+}
+
+#[test]
+fn everyone_hears_of_a_quit_and_nobody_else_of_its_reply() {
+    let mut vmm = Vmm::with_monitors(3);
+    let mut others = [vmm.client(1), vmm.client(2)];
+    let mut client = vmm.client(0);
+    client.run("quit");
+    for other in &mut others {
+        assert_shutdown(&other.event("SHUTDOWN"), "host-qmp-quit");
+        assert_eq!(other.rest(), Vec::<String>::new());
+    }
+    assert_eq!(vmm.exit_code(), 0);
+}
+
+#[test]
+fn only_the_socket_that_it_made_is_removed() {
+    let mut vmm = Vmm::start();
+    vmm.client(0).run("query-name");
+    let path = vmm.socket(0);
+    fs::remove_file(&path).unwrap();
+    let another = UnixListener::bind(&path).unwrap();
+    vmm.process().signal(Signal::TERM).unwrap();
+    assert_eq!(vmm.exit_code(), 0);
+    if !is_qemu() {
+        assert!(path.exists(), "the socket of somebody else stays");
+    }
+    drop(another);
+}
+
+#[test]
+fn a_socket_left_behind_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("left.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "closing a listener leaves its file");
+    let monitor = format!("unix:{},server=on,wait=off", path.display());
+    let vmm = Vmm::with(Setup { extra: &["-qmp", &monitor], ..Setup::default() });
+    let mut client = Client::connect(&path).unwrap();
+    client.negotiate();
+    client.run("query-status");
+    drop(vmm);
+}
+
+#[test]
+fn sockets_are_for_their_owner_alone() {
+    if is_qemu() {
+        return eprintln!("skipped: QEMU leaves it to the umask");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let vmm = Vmm::start();
+    let mode = fs::metadata(vmm.socket(0)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
+/// Starts it in the background with these arguments beside the pid file and takes hold of what runs on.
+fn daemonize(dir: &Path, args: &[&str]) -> Stranger {
+    let pidfile = dir.join("pid");
+    let mut argv = vec![program().to_string_lossy().into_owned()];
+    argv.extend(args.iter().map(|&arg| arg.to_owned()));
+    argv.extend(["-pidfile", &pidfile.to_string_lossy(), "-daemonize"].map(str::to_owned));
+    let mut parent = Process::spawn(&argv, dir).unwrap();
+    let status = parent.wait_exit(LIMIT).unwrap();
+    let written = fs::read_to_string(&pidfile).unwrap_or_default();
+    let pid = written.trim_end().parse();
+    let daemon = pid.map(|pid| Stranger::attach(pid).unwrap());
+    assert!(status.success(), "{status}: {}", parent.stderr());
+    daemon.unwrap_or_else(|e| panic!("{e}: the pid file holds {written:?}"))
+}
+
+#[test]
+fn daemonize_returns_once_every_socket_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let sockets: Vec<_> = (0..8).map(|n| dir.path().join(format!("{n}.sock"))).collect();
+    let monitors: Vec<String> =
+        sockets.iter().map(|path| format!("unix:{},server=on,wait=off", path.display())).collect();
+    let mut args = vec!["-nodefaults", "-display", "none", "-machine", "none"];
+    for monitor in &monitors {
+        args.extend(["-qmp", monitor.as_str()]);
+    }
+    let daemon = daemonize(dir.path(), &args);
+    let mut clients: Vec<Client> = sockets
+        .iter()
+        .map(|path| Client::over(std::os::unix::net::UnixStream::connect(path).unwrap()).unwrap())
+        .collect();
+    for client in &mut clients {
+        client.negotiate();
+    }
+    clients[3].run("quit");
+    assert!(daemon.wait_exit(LIMIT));
+    assert!(sockets.iter().all(|path| !path.exists()));
+    assert!(!dir.path().join("pid").exists(), "the pid file is gone");
+}
+
+/// How libvirt asks an emulator what it can do.
+#[test]
+fn libvirts_way_of_probing() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("monitor.sock");
+    let monitor = format!("unix:{},server=on,wait=off", socket.display());
+    let args = [
+        "-S",
+        "-no-user-config",
+        "-nodefaults",
+        "-nographic",
+        "-machine",
+        "none,accel=kvm:tcg",
+        "-qmp",
+        &monitor,
+    ];
+    let daemon = daemonize(dir.path(), &args);
+    let mut client = Client::over(std::os::unix::net::UnixStream::connect(&socket).unwrap()).unwrap();
+    client.negotiate();
+    assert_eq!(client.run("query-version")["qemu"]["major"], 7);
+    assert!(client.run("query-commands").as_array().unwrap().len() > 10);
+    assert_eq!(client.run("query-status")["status"], "prelaunch");
+    client.run("quit");
+    assert!(daemon.wait_exit(LIMIT));
+}
+
+/// A background start that fails says so in the foreground.
+#[test]
+fn daemonize_fails_aloud() {
+    let dir = tempfile::tempdir().unwrap();
+    let monitor = format!("unix:{}/no/such/dir/q.sock,server=on,wait=off", dir.path().display());
+    let output = Command::new(program())
+        .args(["-nodefaults", "-display", "none", "-machine", "none", "-daemonize", "-qmp", &monitor])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("No such file or directory"), "{said}");
+}
+
+#[test]
+fn unknown_options_are_clear_errors() {
+    for (args, wanted) in [
+        (&["-nodefautls"][..], "-nodefautls"),
+        (&["-machine", "nnoe"], "nnoe"),
+        (&["-qmp", "unix:/nowhere,server=perhaps"], "server"),
+    ] {
+        let output = Command::new(program()).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(wanted), "{args:?}: {said}");
+    }
+}
