@@ -106,6 +106,9 @@ pub enum ErrorKind {
     /// No such key.
     #[error("Invalid parameter '{0}'")]
     InvalidParameter(String),
+    /// A key that a value of this kind does not have.
+    #[error("Parameter '{0}' is unexpected")]
+    Unexpected(String),
     /// A key that must be there is not.
     #[error("Parameter '{0}' is missing")]
     Missing(&'static str),

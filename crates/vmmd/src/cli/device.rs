@@ -6,6 +6,7 @@ use super::parse::Given;
 use super::simple::pairs;
 use crate::config::{ChardevSpec, Draft, MonitorMode, MonitorSpec};
 use crate::error::{ConfigError, ErrorKind};
+use crate::suggest;
 
 /// The keys of a socket, for suggestions.
 const SOCKET_KEYS: &[&str] = &[
@@ -167,28 +168,30 @@ fn device(text: &str) -> Result<ChardevSpec, ConfigError> {
         }
         "telnet" | "tn3270" | "websocket" => return Err(stream_layer()),
         "mon" => return Err(ErrorKind::NotOffered("there are no multiplexed devices").into()),
-        _ => {
-            return Err(
-                if OTHER_BACKENDS.contains(&kind) || text.starts_with("/dev/") || kind.starts_with("COM") {
-                    other_backend()
-                } else {
-                    let known = ["unix:PATH", "tcp:HOST:PORT", "stdio", "null", "chardev:ID"];
-                    let near = |name: &&str| {
-                        crate::suggest::distance(kind, name.split(':').next().unwrap_or_default())
-                    };
-                    let error = ConfigError::new(ErrorKind::NotADriver(text.to_owned()));
-                    match known.iter().min_by_key(|name| near(name)) {
-                        Some(name) => error.hint(format!("did you mean '{name}'?")),
-                        None => error,
-                    }
-                },
-            );
-        }
+        _ => return Err(not_a_device(text, kind)),
     };
     for pair in split(options, None) {
         socket_key(&mut spec, &pair, DEVICE_KEYS)?;
     }
     Ok(spec)
+}
+
+/// Why `text`, up to its first colon `kind`, is no device of ours.
+fn not_a_device(text: &str, kind: &str) -> ConfigError {
+    if OTHER_BACKENDS.contains(&kind) || text.starts_with("/dev/") || kind.starts_with("COM") {
+        return other_backend();
+    }
+    let error = ConfigError::new(ErrorKind::NotADriver(text.to_owned()));
+    if kind.starts_with("fd=") {
+        return error.hint("give -chardev socket,id=ID,fd=FD and -mon ID,mode=control");
+    }
+    let known = ["unix:PATH", "tcp:HOST:PORT", "stdio", "null", "chardev:ID"];
+    let word = |device: &'static str| device.split(':').next().unwrap_or(device);
+    let near = suggest::nearest(kind, known.map(word));
+    match known.into_iter().find(|device| Some(word(device)) == near) {
+        Some(device) => error.hint(format!("did you mean '{device}'?")),
+        None => error,
+    }
 }
 
 /// Takes in a key that `-chardev socket` and the short notation share. `valid` is for the suggestion.
@@ -210,6 +213,12 @@ fn socket_key(spec: &mut ChardevSpec, pair: &Pair, valid: &[&str]) -> Result<(),
         "telnet" | "tn3270" | "websocket" => {
             if pair.switch()? {
                 return Err(stream_layer());
+            }
+        }
+        "signal" => {
+            // The terminal is left as it is, so its keys go on making signals.
+            if !pair.switch()? {
+                return Err(ErrorKind::NotOffered("it does not change the terminal's settings").into());
             }
         }
         "mux" => {

@@ -97,7 +97,7 @@ impl Machine {
 
     /// `-accel NAME[,property=value]...`.
     pub(super) fn accel(&mut self, item: &Given) -> Result<Option<String>, ConfigError> {
-        if matches!(item.value.as_str(), "help" | "?") {
+        if matches!(item.value.as_str(), "help" | "?" | "") {
             return Ok(Some(help::accelerators()));
         }
         if item.value.starts_with('{') {

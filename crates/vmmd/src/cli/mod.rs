@@ -80,8 +80,13 @@ pub enum Opt {
     Overcommit,
     /// `-sandbox`.
     Sandbox,
-    /// Does nothing. Takes one of these values; any, if there are none.
-    Idle(&'static [&'static str]),
+    /// Does nothing, as it asks for something not to be there.
+    Idle {
+        /// The values that do so; if there are none, all do.
+        values: &'static [&'static str],
+        /// Why another value is refused.
+        reason: &'static str,
+    },
     /// QEMU has it and `vmmd` has not, for this reason.
     NotOffered(&'static str),
 }
@@ -100,7 +105,7 @@ pub enum Outcome {
 pub struct Run {
     /// The configuration.
     pub config: Config,
-    /// What is odd but no error, each to be printed as `vmmd: ORIGIN: warning: TEXT` (the text from the origin on).
+    /// What is odd but no error, each with its place and `warning:` before it, to be printed behind `vmmd: `.
     pub warnings: Vec<String>,
 }
 

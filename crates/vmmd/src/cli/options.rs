@@ -73,13 +73,25 @@ const fn option(
     OptionSpec { name, value, opt, group, help }
 }
 
-/// Accepted with one of `values` (or, if there are none, with any), does nothing.
-const fn idle(
+/// Accepted, does nothing.
+const fn idle(name: &'static str, value: Option<&'static str>) -> OptionSpec {
+    OptionSpec { name, value, opt: Opt::Idle { values: &[], reason: "" }, group: Group::Accepted, help: "" }
+}
+
+/// Accepted with one of `values`, does nothing; refused with any other for `reason`.
+const fn absent(
     name: &'static str,
-    value: Option<&'static str>,
+    value: &'static str,
     values: &'static [&'static str],
+    reason: &'static str,
 ) -> OptionSpec {
-    OptionSpec { name, value, opt: Opt::Idle(values), group: Group::Accepted, help: "" }
+    OptionSpec {
+        name,
+        value: Some(value),
+        opt: Opt::Idle { values, reason },
+        group: Group::Accepted,
+        help: "",
+    }
 }
 
 /// QEMU has it, we have not.
@@ -93,7 +105,9 @@ const OBJECTS: &str = "objects are not given on the command line";
 const MEMORY: &str = "the guest's memory is not configurable";
 const CPUS: &str = "the virtual CPUs are not configurable";
 const FIRMWARE: &str = "the guest boots nothing";
-const DISPLAY: &str = "it has no display; leave it out or give -display none";
+const DISPLAY: &str = "it has no display";
+const HUMAN: &str = "human monitors come later";
+const PORTS: &str = "its machines have no such port";
 const AUDIO: &str = "it has no sound";
 const NETWORK: &str = "it has no network";
 const MIGRATION: &str = "it does not migrate or load state";
@@ -203,19 +217,19 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("display", Some("none"), Opt::Display, Group::Accepted, ""),
     option("overcommit", Some("mem-lock=off,cpu-pm=off"), Opt::Overcommit, Group::Accepted, ""),
     option("sandbox", Some("off"), Opt::Sandbox, Group::Accepted, ""),
-    idle("nodefaults", None, &[]),
-    idle("no-user-config", None, &[]),
-    idle("nographic", None, &[]),
-    idle("monitor", Some("none"), &["none"]),
-    idle("serial", Some("none|null"), &["none", "null"]),
-    idle("parallel", Some("none"), &["none"]),
-    idle("vga", Some("none"), &["none"]),
-    idle("net", Some("none"), &["none"]),
-    idle("nic", Some("none"), &["none"]),
-    idle("only-migratable", None, &[]),
-    idle("no-fd-bootchk", None, &[]),
-    idle("k", Some("LANG"), &[]),
-    idle("L", Some("DIR"), &[]),
+    idle("nodefaults", None),
+    idle("no-user-config", None),
+    idle("nographic", None),
+    absent("monitor", "none", &["none"], HUMAN),
+    absent("serial", "none|null", &["none", "null"], PORTS),
+    absent("parallel", "none", &["none"], PORTS),
+    absent("vga", "none", &["none"], DISPLAY),
+    absent("net", "none", &["none"], NETWORK),
+    absent("nic", "none", &["none"], NETWORK),
+    idle("only-migratable", None),
+    idle("no-fd-bootchk", None),
+    idle("k", Some("LANG")),
+    idle("L", Some("DIR")),
     no("acpitable", FIRMWARE),
     no("alt-grab", DISPLAY),
     no("append", FIRMWARE),

@@ -49,11 +49,15 @@ pub(super) fn given(args: impl IntoIterator<Item = OsString>) -> Result<Vec<Give
 
 fn lookup(arg: &str) -> Result<&'static OptionSpec, ConfigError> {
     let Some(name) = arg.strip_prefix('-') else {
-        return Err(ConfigError::new(ErrorKind::NotAnOption).at(arg));
+        let error = ConfigError::new(ErrorKind::NotAnOption).at(arg);
+        return Err(if options::find(arg).is_some() { error.near(arg, "-", [arg]) } else { error });
     };
     let name = name.strip_prefix('-').unwrap_or(name);
-    options::find(name)
-        .ok_or_else(|| ConfigError::new(ErrorKind::InvalidOption).near(name, "-", options::offered()).at(arg))
+    options::find(name).ok_or_else(|| {
+        // Whoever writes -qmp=DEV means -qmp.
+        let word = name.split('=').next().unwrap_or_default();
+        ConfigError::new(ErrorKind::InvalidOption).near(word, "-", options::offered()).at(arg)
+    })
 }
 
 /// Makes of the options what they ask for.
@@ -125,7 +129,7 @@ impl Walk {
                 config.log.format = LogFormat::from_word(value)
                     .ok_or_else(|| ErrorKind::choice("log-format", value, LogFormat::WORDS))?;
             }
-            Opt::Idle(values) => simple::idle(item, values)?,
+            Opt::Idle { values, reason } => simple::idle(item, values, reason)?,
             // Read before everything else; refused before that.
             Opt::ConfigFile | Opt::NotOffered(_) => {}
         }

@@ -88,6 +88,9 @@ pub(super) fn display(value: &str) -> Result<Option<String>, ConfigError> {
     if matches!(value, "help" | "?") {
         return Ok(Some(super::help::displays()));
     }
+    if value.starts_with("vnc=") {
+        return Err(no_display());
+    }
     let members: Vec<(String, String)> = if value.starts_with('{') {
         let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(value).map_err(|error| ErrorKind::Json(error.to_string()))?;
@@ -103,13 +106,15 @@ pub(super) fn display(value: &str) -> Result<Option<String>, ConfigError> {
         None => Err(ErrorKind::Missing("type").into()),
         Some("none") => match members.iter().find(|(key, _)| key != "type") {
             None => Ok(None),
-            Some((key, _)) => Err(ErrorKind::InvalidParameter(key.clone()).into()),
+            Some((key, _)) => Err(ErrorKind::Unexpected(key.clone()).into()),
         },
-        Some(other) if QEMU.iter().any(|name| other == *name || other.strip_prefix("vnc=").is_some()) => {
-            Err(ErrorKind::NotOffered("it has no display").into())
-        }
+        Some(other) if QEMU.contains(&other) => Err(no_display()),
         Some(other) => Err(ErrorKind::choice("type", other, &["none"])),
     }
+}
+
+fn no_display() -> ConfigError {
+    ConfigError::new(ErrorKind::NotOffered("it has no display")).hint("give -display none")
 }
 
 /// `-overcommit`, with everything off.
@@ -142,16 +147,14 @@ pub(super) fn sandbox(value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// An option that asks for nothing, as long as it says one of `values`.
-pub(super) fn idle(item: &Given, values: &'static [&'static str]) -> Result<(), ConfigError> {
+/// An option that asks for nothing to be there, as long as it says one of `values`.
+pub(super) fn idle(item: &Given, values: &[&str], reason: &'static str) -> Result<(), ConfigError> {
     let value = item.value.as_str();
-    if values.is_empty() || values.contains(&value) {
-        return Ok(());
+    match values.first() {
+        Some(first) if !values.contains(&value) => {
+            let option = item.origin.split(' ').next().unwrap_or_default();
+            Err(ConfigError::new(ErrorKind::NotOffered(reason)).hint(format!("give {option} {first}")))
+        }
+        _ => Ok(()),
     }
-    let option = item.origin.trim_start_matches('-').split(' ').next().unwrap_or_default();
-    if option == "monitor" {
-        return Err(ConfigError::new(ErrorKind::NotOffered("human monitors come later"))
-            .hint("give -monitor none, and -qmp for a QMP monitor"));
-    }
-    Err(ErrorKind::choice(option, value, values))
 }

@@ -13,7 +13,8 @@ use crate::error::{ConfigError, ErrorKind};
 pub struct Draft {
     /// What is settled: everything but the monitors.
     pub config: Config,
-    /// What is odd but no error, each to be printed on a line of its own behind `warning: `.
+    /// What is odd but no error, each with its place and `warning:` before it, to be printed behind
+    /// the program's name.
     pub warnings: Vec<String>,
     monitors: Vec<(MonitorSpec, String)>,
 }
@@ -29,7 +30,7 @@ impl Draft {
             let kind = ErrorKind::DuplicateId { id: chardev.id, kind: "chardev" };
             return Err(ConfigError::new(kind).at(origin));
         }
-        self.warnings.extend(warnings.into_iter().map(|text| format!("{origin}: {text}")));
+        self.warnings.extend(warnings.into_iter().map(|text| format!("{origin}: warning: {text}")));
         self.config.chardevs.push(chardev);
         Ok(())
     }
