@@ -1,0 +1,424 @@
+//! Whole command lines: those that start QEMU start `vmmd`, those that do not are refused in QEMU's words.
+//!
+//! Lines and texts were tried on QEMU 7.2.22.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vmmd::cli::{Outcome, Run, parse};
+use vmmd::config::{
+    ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, SocketAddress, SocketConfig,
+};
+
+fn no_file(_: &Path) -> io::Result<String> {
+    Err(io::Error::from_raw_os_error(2))
+}
+
+fn outcome(args: &[&str]) -> Result<Outcome, String> {
+    parse(args.iter().map(OsString::from), &no_file).map_err(|error| error.to_string())
+}
+
+fn run(args: &[&str]) -> Run {
+    match outcome(args).unwrap_or_else(|error| panic!("{args:?}: {error}")) {
+        Outcome::Run(run) => *run,
+        Outcome::Print(text) => panic!("{args:?} prints {text}"),
+    }
+}
+
+fn config(args: &[&str]) -> Config {
+    run(args).config
+}
+
+fn refusal(args: &[&str]) -> String {
+    outcome(args).err().unwrap_or_else(|| panic!("{args:?} is accepted"))
+}
+
+fn socket(args: &[&str]) -> SocketConfig {
+    match config(args).chardevs.remove(0).backend {
+        ChardevBackend::Socket(socket) => socket,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each line is given a word per blank, so that it can be read as it would be typed.
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
+#[test]
+fn nothing_at_all_is_the_board() {
+    assert_eq!(config(&[]), Config::default());
+    assert_eq!(config(&[]).machine.kind, MachineKind::Board);
+}
+
+#[test]
+fn libvirts_way_of_probing_starts() {
+    let config = config(&words(
+        "-S -no-user-config -nodefaults -nographic -machine none,accel=kvm:tcg \
+         -qmp unix:/var/lib/libvirt/qemu/qmp-1/qmp.monitor,server=on,wait=off \
+         -pidfile /var/lib/libvirt/qemu/qmp-1/qmp.pid -daemonize",
+    ));
+    assert!(config.start_paused && config.daemonize && !config.has_relative_paths());
+    assert_eq!(config.machine.kind, MachineKind::None);
+    assert_eq!(config.machine.accel, ["kvm", "tcg"]);
+    assert_eq!(config.pidfile.as_deref(), Some(Path::new("/var/lib/libvirt/qemu/qmp-1/qmp.pid")));
+    assert_eq!(config.monitors.len(), 1);
+}
+
+#[test]
+fn lines_that_start_qemu_start_here() {
+    for line in [
+        "-S -nodefaults -display none -machine none -qmp unix:q,server=on,wait=off",
+        "-nodefaults -display none -machine none -qmp unix:a,server=on,wait=off -qmp unix:b,server,nowait",
+        "--nodefaults --display none --M none --qmp-pretty unix:q,server=on,wait=off",
+        "-machine none -name guest=alpha,process=p,debug-threads=on -no-shutdown -no-reboot",
+        "-machine none -chardev null,id=n -mon n,mode=control",
+        "-machine none -mon chardev=n,mode=control,pretty=on -chardev null,id=n",
+        "-machine none -chardev null,id=n -qmp chardev:n",
+        "-machine none -monitor none -serial none -parallel none -vga none -net none -sandbox off",
+        "-machine none -accel kvm -accel tcg,thread=multi",
+        "-machine none,usb=off,dump-guest-core=off,mem-merge=on -enable-kvm",
+        "-machine type=none,accel=tcg -msg timestamp=on -action reboot=shutdown,shutdown=pause",
+        "-machine none -only-migratable -overcommit mem-lock=off,cpu-pm=off -k de -L /usr/share",
+        "-machine none -display {\"type\":\"none\"}",
+        "-machine none -chardev socket,id=a,fd=3,server=on,wait=off -mon a,mode=control",
+        "-machine none -chardev stdio,id=a,signal=on,mux=off -mon a,mode=control",
+        "-machine none -add-fd fd=9,set=1,opaque=a,,b -add-fd fd=0x9,set=010",
+    ] {
+        run(&words(line));
+    }
+}
+
+#[test]
+fn addresses() {
+    let unix =
+        |path: &str, abstract_name, tight| SocketAddress::Unix { path: path.into(), abstract_name, tight };
+    let tcp = |host: &str, port| SocketAddress::Tcp { host: host.into(), port, ipv4: None, ipv6: None };
+    for (device, address) in [
+        ("unix:q,server", unix("q", false, true)),
+        ("unix:a,,b,server=on", unix("a,b", false, true)),
+        ("unix:q,abstract=on,tight=off", unix("q", true, false)),
+        ("tcp::4444", tcp("", 4444)),
+        ("tcp:localhost:0,server=on", tcp("localhost", 0)),
+        ("tcp:[::1]:4444", tcp("::1", 4444)),
+    ] {
+        assert_eq!(socket(&["-qmp", device]).address, address, "{device}");
+    }
+    let both = SocketAddress::Tcp { host: "h".into(), port: 1, ipv4: Some(true), ipv6: Some(false) };
+    assert_eq!(socket(&["-qmp", "tcp:h:1,ipv4,noipv6"]).address, both);
+    assert_eq!(socket(&["-chardev", "socket,id=a,fd=7,server=on"]).address, SocketAddress::Fd(7));
+    assert_eq!(socket(&["-chardev", "socket,id=a,host=h,port=5"]).address, tcp("h", 5));
+}
+
+#[test]
+fn listening_waiting_and_connecting_again() {
+    let modes = |device| {
+        let socket = socket(&["-qmp", device]);
+        (socket.server, socket.wait, socket.reconnect)
+    };
+    assert_eq!(modes("unix:q,server=on,wait=off"), (true, false, None));
+    assert_eq!(modes("unix:q,server,nowait"), (true, false, None));
+    assert_eq!(modes("unix:q,server"), (true, true, None));
+    assert_eq!(modes("unix:q,noserver"), (false, false, None));
+    assert_eq!(modes("unix:q,reconnect=2"), (false, false, Some(Duration::from_secs(2))));
+    assert_eq!(modes("unix:q,reconnect-ms=700"), (false, false, Some(Duration::from_millis(700))));
+    assert!(socket(&["-qmp", "tcp::1,nodelay"]).nodelay);
+    assert!(!socket(&["-qmp", "tcp::1,delay"]).nodelay);
+}
+
+#[test]
+fn monitors_are_numbered_as_in_qemu() {
+    let config = config(&words(
+        "-monitor none -qmp null -chardev null,id=n -qmp chardev:n -qmp-pretty null -mon m,mode=control -chardev null,id=m",
+    ));
+    let monitors: Vec<_> =
+        config.monitors.iter().map(|it| (it.id.as_str(), it.chardev.as_str(), it.pretty)).collect();
+    assert_eq!(
+        monitors,
+        [
+            ("compat_monitor0", "compat_monitor0", false),
+            ("n", "n", false),
+            ("compat_monitor1", "compat_monitor1", true),
+            ("m", "m", false),
+        ]
+    );
+    assert_eq!(config.monitors[0].origin, "-qmp null");
+}
+
+#[test]
+fn our_own_keys_go_on_the_device_or_on_the_monitor() {
+    for line in [
+        "-qmp unix:q,server=on,max-clients=1,named-fds=monitor",
+        "-chardev socket,id=a,path=q,server=on,max-clients=1,named-fds=monitor -mon a,mode=control",
+        "-chardev socket,id=a,path=q,server=on -mon a,mode=control,max-clients=1,named-fds=monitor",
+        "-chardev socket,id=a,path=q,server=on,max-clients=1 -mon a,mode=control,max-clients=1,named-fds=monitor",
+    ] {
+        let config = config(&words(line));
+        assert_eq!(config.max_clients(&config.monitors[0]), Some(1), "{line}");
+        assert_eq!(config.named_fds(&config.monitors[0]), Some(NamedFdsScope::Monitor), "{line}");
+    }
+    assert_eq!(config(&["-qmp", "null"]).max_clients(&config(&["-qmp", "null"]).monitors[0]), None);
+    assert_eq!(
+        refusal(&words(
+            "-chardev socket,id=a,path=q,server=on,max-clients=1 -mon a,mode=control,max-clients=2"
+        )),
+        "-mon a,mode=control,max-clients=2: 'max-clients' is 2 here but 1 on chardev 'a'"
+    );
+    assert_eq!(
+        refusal(&["-qmp", "unix:q,server=on,named-fds=sesion"]),
+        "-qmp unix:q,server=on,named-fds=sesion: Parameter 'named-fds' does not accept value 'sesion'; \
+         did you mean 'session'?"
+    );
+    assert!(refusal(&["-qmp", "unix:q,server=on,max-clients=0"]).contains("expects a number from 1"));
+    assert!(
+        refusal(&["-qmp", "unix:q,max-clients=2"])
+            .contains("incompatible with socket in client connect mode")
+    );
+}
+
+/// The line without its last words is fine; with them it is refused with the text, which stands behind them.
+#[test]
+fn refusals_in_the_words_of_qemu() {
+    for (line, text) in [
+        ("-nope", "invalid option; did you mean '-name'?"),
+        ("--nmae", "invalid option; did you mean '-name'?"),
+        ("---name", "invalid option; did you mean '-name'?"),
+        ("-qmp=null", "invalid option; did you mean '-qmp'?"),
+        ("-qmp", "requires an argument"),
+        ("-qmp bogus", "'bogus' is not a valid char driver"),
+        ("-qmp nul", "'nul' is not a valid char driver; did you mean 'null'?"),
+        ("-qmp none", "'none' is not a valid char driver"),
+        ("-qmp uni:q", "'uni:q' is not a valid char driver; did you mean 'unix:PATH'?"),
+        ("-qmp unix", "'unix' is not a valid char driver; did you mean 'unix:PATH'?"),
+        ("-qmp fd=3", "'fd=3' is not a valid char driver; give -chardev socket,id=ID,fd=FD"),
+        ("-qmp tcp:4444", "parse error: tcp:4444; give tcp:HOST:PORT"),
+        ("-qmp tcp::x", "Parameter 'port' expects a number from 0 to 65535"),
+        ("-qmp telnet:h:1,server=on", "known to QEMU but not offered by vmmd"),
+        ("-qmp mon:stdio", "known to QEMU but not offered by vmmd"),
+        ("-qmp pipe:x", "known to QEMU but not offered by vmmd"),
+        ("-qmp unix:q,wiat=off", "Invalid parameter 'wiat'; did you mean 'wait'?"),
+        ("-qmp unix:q,server=maybe", "Parameter 'server' expects 'on' or 'off'"),
+        ("-qmp unix:q,server=ON", "Parameter 'server' expects 'on' or 'off'"),
+        ("-qmp unix:q,reconnect=x", "Parameter 'reconnect' expects a number"),
+        ("-qmp unix:q,wait=off", "'wait' option is incompatible with socket in client connect mode"),
+        (
+            "-qmp unix:q,server=on,reconnect=1",
+            "'reconnect' option is incompatible with socket in server listen mode",
+        ),
+        ("-qmp tcp::1,ipv4=off,ipv6=off", "Cannot disable IPv4 and IPv6 at same time"),
+        ("-qmp chardev:x", "chardev \"x\" not found"),
+        ("-chardev null", "chardev: no id specified"),
+        ("-chardev id=a", "chardev: \"a\" missing backend"),
+        ("-chardev soket,id=a", "'soket' is not a valid char driver name; did you mean 'socket'?"),
+        ("-chardev pty,id=a", "known to QEMU but not offered by vmmd"),
+        ("-chardev null,id=1a", "Parameter 'id' expects an identifier\nIdentifiers consist of"),
+        ("-chardev socket,id=a,host=h", "chardev: socket: no port given"),
+        ("-chardev socket,id=a,fd=x", "Unable to parse FD number x"),
+        ("-chardev socket,id=a,fd=3,path=q", "None or one of 'path', 'fd' or 'host' option required."),
+        ("-chardev null,id=a,pth=q", "Invalid parameter 'pth'; did you mean 'path'?"),
+        ("-chardev {\"id\":\"a\"}", "takes key=value,... and no JSON, as in QEMU 7.2"),
+        ("-mon nope", "chardev \"nope\" not found"),
+        ("-mon mode=control", "Parameter 'chardev' is missing"),
+        ("-mon x,mode=bogus", "Parameter 'mode' does not accept value 'bogus'"),
+        ("-mon x,pretty=maybe", "Parameter 'pretty' expects 'on' or 'off'"),
+        ("-mon x,prety=on", "Invalid parameter 'prety'; did you mean 'pretty'?"),
+        ("-add-fd set=3", "fd option is required and must be non-negative"),
+        ("-add-fd fd=7", "set option is required and must be non-negative"),
+        ("-add-fd fd=1,set=3", "fd cannot be a standard I/O stream"),
+        ("-add-fd fd=x,set=3", "Parameter 'fd' expects a number"),
+        ("-add-fd fd=7,set=3,opaq=x", "Invalid parameter 'opaq'; did you mean 'opaque'?"),
+        ("-name a,b=c", "Invalid parameter 'b'"),
+        ("-msg timestamp=maybe", "Parameter 'timestamp' expects 'on' or 'off'"),
+        ("-machine bord", "unsupported machine type; did you mean 'board'?\nUse -machine help"),
+        ("-machine none,bogus=on", "Property 'none-machine.bogus' not found"),
+        ("-machine none,usb", "Expected '=' after parameter 'usb'"),
+        ("-machine none,accel=tgc", "invalid accelerator tgc; did you mean 'tcg'?"),
+        ("-machine none,accel=", "no accelerator found"),
+        ("-accel foo", "invalid accelerator foo"),
+        ("-accel tcg,thraed=multi", "Property 'tcg-accel.thraed' not found; did you mean 'thread'?"),
+        ("-display gtk", "known to QEMU but not offered by vmmd: it has no display; give -display none"),
+        ("-display bogus", "Parameter 'type' does not accept value 'bogus'; did you mean 'none'?"),
+        ("-display none,x=y", "Parameter 'x' is unexpected"),
+        ("-display vnc=:1", "known to QEMU but not offered by vmmd"),
+        (
+            "-monitor stdio",
+            "known to QEMU but not offered by vmmd: human monitors come later; give -monitor none",
+        ),
+        (
+            "-serial stdio",
+            "known to QEMU but not offered by vmmd: its machines have no such port; give -serial none",
+        ),
+        ("-sandbox on", "known to QEMU but not offered by vmmd"),
+        ("-action reboot=pause", "Parameter 'reboot' does not accept value 'pause'"),
+        ("-log-format jsn", "Parameter 'log-format' does not accept value 'jsn'; did you mean 'json'?"),
+        ("disk.img", "not an option, and there are no disks"),
+        ("qmp", "not an option, and there are no disks that it could be an image for; did you mean '-qmp'?"),
+    ] {
+        let refusal = refusal(&words(line));
+        assert!(refusal.starts_with(&format!("{line}: {text}")), "{line} is refused with {refusal}");
+    }
+    for option in
+        ["-drive", "-device", "-object", "-m", "-smp", "-netdev", "-incoming", "-vnc", "--preconfig"]
+    {
+        let refusal = refusal(&[option, "x"]);
+        assert!(
+            refusal.starts_with(&format!("{option}: known to QEMU but not offered by vmmd: ")),
+            "{refusal}"
+        );
+        assert_eq!(refusal.lines().count(), 1);
+    }
+}
+
+#[test]
+fn refusals_that_take_two() {
+    for (line, text) in [
+        ("-chardev null,id=a -chardev null,id=a", "-chardev null,id=a: Duplicate ID 'a' for chardev"),
+        (
+            "-chardev null,id=compat_monitor0 -qmp null",
+            "-qmp null: Duplicate ID 'compat_monitor0' for chardev",
+        ),
+        (
+            "-chardev null,id=n -mon n,mode=control -mon n,mode=control",
+            "-mon n,mode=control: Device 'n' is in use",
+        ),
+        ("-chardev null,id=n -qmp chardev:n -qmp chardev:n", "-qmp chardev:n: Duplicate ID 'n' for mon"),
+        (
+            "-chardev null,id=a -chardev null,id=b -mon a,id=x,mode=control -mon b,id=x,mode=control",
+            "-mon b,id=x,mode=control: Duplicate ID 'x' for mon",
+        ),
+        (
+            "-chardev null,id=n -mon n,pretty=on",
+            "-mon n,pretty=on: 'pretty' is not compatible with HMP monitors",
+        ),
+        (
+            "-chardev null,id=n -mon n",
+            "-mon n: human monitors come later; give mode=control for a QMP monitor",
+        ),
+        ("-qmp stdio -qmp stdio", "-qmp stdio: cannot use stdio by multiple character devices"),
+        ("-qmp stdio -daemonize", "-qmp stdio: cannot use stdio with -daemonize"),
+        ("-machine none,accel=tcg -accel tcg", "The -accel and \"-machine accel=\" options are incompatible"),
+        // Names are looked at before values, as in QEMU.
+        ("-qmp bogus -nope", "-nope: invalid option; did you mean '-name'?"),
+        ("-version -qmp", "-qmp: requires an argument"),
+    ] {
+        assert_eq!(refusal(&words(line)), text, "{line}");
+    }
+}
+
+#[test]
+fn oddities_are_warned_of_and_taken() {
+    let run = run(&words("-chardev socket,id=a,path=q,server,nowait,ipv4=on -machine none,accel=foo:tcg"));
+    assert_eq!(
+        run.warnings,
+        [
+            "-chardev socket,id=a,path=q,server,nowait,ipv4=on: warning: short-form boolean option 'server' \
+             deprecated\nPlease use server=on instead",
+            "-chardev socket,id=a,path=q,server,nowait,ipv4=on: warning: short-form boolean option 'nowait' \
+             deprecated\nPlease use wait=off instead",
+            "-chardev socket,id=a,path=q,server,nowait,ipv4=on: warning: 'ipv4' means nothing here, it is ignored",
+            "-machine none,accel=foo:tcg: warning: invalid accelerator foo",
+        ]
+    );
+    assert_eq!(run.config.machine.accel, ["tcg"]);
+    // The short notation has always been written without `=on`; QEMU says nothing there.
+    assert!(self::run(&["-qmp", "unix:q,server,nowait"]).warnings.is_empty());
+}
+
+#[test]
+fn the_last_of_single_values_counts() {
+    let config =
+        config(&words("-name a -name guest=b,process=p -M none -machine board -pidfile x -pidfile y"));
+    assert_eq!((config.name.as_deref(), config.process_name.as_deref()), (Some("b"), Some("p")));
+    assert_eq!(config.machine.kind, MachineKind::Board);
+    assert_eq!(config.pidfile.as_deref(), Some(Path::new("y")));
+    assert_eq!(self::config(&["-name", "a,,b"]).name.as_deref(), Some("a,b"));
+}
+
+#[test]
+fn texts_instead_of_a_run() {
+    for (line, beginning) in [
+        ("-version", "vmmd version "),
+        ("--help", "vmmd version "),
+        ("-h", "vmmd version "),
+        ("-qmp null -help -qmp bogus", "vmmd version "),
+        ("-machine help", "Supported machines are:\n"),
+        ("-M ?", "Supported machines are:\n"),
+        ("-accel help", "Accelerators "),
+        ("-chardev help", "Available chardev backend types:\n"),
+        ("-display help", "Available display backend types:\n"),
+    ] {
+        match outcome(&words(line)).unwrap() {
+            Outcome::Print(text) => {
+                assert!(text.starts_with(beginning) && text.ends_with('\n'), "{line}: {text}")
+            }
+            Outcome::Run(_) => panic!("{line} runs"),
+        }
+    }
+}
+
+#[test]
+fn a_file_comes_first_and_options_go_on_top() {
+    let file = "name = 'file'\nno-reboot = true\n[machine]\ntype = 'none'\naccel = ['kvm']\n[log]\nformat = 'json'\n\
+                [[chardev]]\nid = 'a'\nbackend = 'null'\n[[monitor]]\nchardev = 'a'\n[[fd]]\nfd = 7\nset = 1\n";
+    let read = |path: &Path| match path.to_str() {
+        Some("x.toml") => Ok(file.to_owned()),
+        _ => no_file(path),
+    };
+    let with_file = |line: &str| -> Result<Config, String> {
+        match parse(words(line).into_iter().map(OsString::from), &read).map_err(|error| error.to_string())? {
+            Outcome::Run(run) => Ok(run.config),
+            Outcome::Print(text) => panic!("{text}"),
+        }
+    };
+    // Before or after makes no difference.
+    let config =
+        with_file("-name line -qmp null -mon a2,mode=control --config x.toml -chardev null,id=a2 -accel tcg")
+            .unwrap();
+    assert_eq!(config.name.as_deref(), Some("line"));
+    assert!(config.no_reboot);
+    assert_eq!((config.machine.kind, config.machine.accel), (MachineKind::None, vec!["tcg".to_owned()]));
+    assert_eq!(config.log.format, LogFormat::Json);
+    let ids: Vec<_> = config.monitors.iter().map(|monitor| monitor.id.as_str()).collect();
+    assert_eq!(ids, ["a", "compat_monitor0", "a2"]);
+    assert_eq!(config.add_fds.len(), 1);
+
+    let error = |line| with_file(line).unwrap_err();
+    assert_eq!(error("--config x.toml -mon a,mode=control"), "-mon a,mode=control: Device 'a' is in use");
+    assert_eq!(
+        error("--config x.toml -chardev null,id=a"),
+        "-chardev null,id=a: Duplicate ID 'a' for chardev"
+    );
+    assert_eq!(error("-config nope"), "-config nope: Could not open 'nope': No such file or directory");
+    assert_eq!(error("-config x.toml -config x.toml"), "-config x.toml: may be given only once");
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_named() {
+    let args = [OsString::from("-name"), OsString::from_vec(vec![b'a', 0xff])];
+    let error = parse(args, &no_file).unwrap_err().to_string();
+    assert_eq!(error, "a\u{fffd}: not valid UTF-8");
+}
+
+proptest! {
+    /// Whatever is typed, it is understood or refused with at least one word.
+    #[test]
+    fn any_command_line_has_an_answer(
+        args in proptest::collection::vec(
+            prop_oneof![
+                "-{0,2}(qmp|mon|chardev|name|machine|add-fd|accel|msg|action|display|sandbox|overcommit|S|h)",
+                "(unix:|tcp:|chardev:|socket,|null,|none,|\\{)?([a-z:=,]|id=|mode=control|server|fd=|\\PC){0,8}",
+            ],
+            0..6,
+        ),
+    ) {
+        if let Err(error) = parse(args.iter().map(OsString::from), &no_file) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}
