@@ -1,1 +1,63 @@
-//! The transport of monitors: listeners and connections, file descriptors by SCM_RIGHTS, peer credentials.
+//! The transport of monitors: where clients come from, and how bytes and file descriptors come and go.
+//!
+//! A [`Chardev`] is QEMU's character device, as far as monitors need it: a listening or connecting socket (unix, TCP
+//! with the feature `tcp`, inherited), stdio, or nothing. One [`FrontEnd`] at a time takes its clients, each a
+//! [`Connection`]; the front end says how many it takes at once, further clients wait in the kernel's backlog, unseen.
+//! `qmp-monitor` is the user; nothing here knows QMP.
+//!
+//! What holds throughout:
+//!
+//! * **Descriptors.** Received ones are close-on-exec and owned from the first moment. What the kernel could not
+//!   deliver whole is closed and reported. [`Connection::try_peek`] tells whether descriptors come with the bytes
+//!   that are there *before* any is taken, which is how a session knows which request they belong to.
+//! * **Readiness** (tokio's) is cleared by `EAGAIN` alone: each `try_` call is one system call inside tokio's `try_io`,
+//!   with `MSG_DONTWAIT`, so a peer that shares the socket and clears its `O_NONBLOCK` blocks nobody.
+//! * **No signals**: sockets are written with `MSG_NOSIGNAL`. A pipe on stdout has no such flag; there the `SIGPIPE`
+//!   that Rust's runtime ignores must stay ignored.
+//! * **Least privilege**: the file of a unix socket has mode 0600 (or less, by the umask) from the moment it exists, and
+//!   is unlinked only while it is the file that was made here.
+//! * **A listener never ends and never spins**: a failing `accept` (out of descriptors, say) is retried after a pause.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use std::sync::Arc;
+//! use chardev::{Address, Backend, Chardev, SocketOptions};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("qmp.sock");
+//! let options = SocketOptions::server(Address::unix(&path));
+//! let chardev = Arc::new(Chardev::open("mon0", Backend::Socket(options), 128).await?);
+//! let mut front_end = chardev.front_end(64)?;
+//!
+//! let client = std::os::unix::net::UnixStream::connect(&path)?;
+//! let connection = front_end.next().await.expect("a listener always has a next client");
+//! connection.try_send(b"hello")?;
+//! # drop(client);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod backend;
+mod backoff;
+mod chardev;
+mod connect;
+mod connection;
+mod error;
+mod front_end;
+pub mod inherited;
+mod listener;
+mod scm;
+mod shared;
+mod socket_file;
+mod stdio;
+mod stream;
+#[cfg(feature = "tcp")]
+mod tcp;
+mod unix;
+
+pub use backend::{Address, Backend, SocketOptions};
+pub use chardev::Chardev;
+pub use connection::{Connection, Credentials, Peer};
+pub use error::OpenError;
+pub use front_end::FrontEnd;
+pub use scm::{MAX_FDS, Peeked, Received};

@@ -1,0 +1,166 @@
+//! One connected client.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+
+use tokio::net::UnixStream;
+
+use crate::scm::{Peeked, Received};
+use crate::shared::Slot;
+use crate::stream::Stream;
+
+/// One connected client: its socket, and its place among the clients that the front end takes at once. Dropping it
+/// closes the one and frees the other.
+///
+/// The `try_` methods do one system call, never block, and fail with [`io::ErrorKind::WouldBlock`] when there is
+/// nothing to do; the task then waits with the `poll_` method of the same direction. As in tokio, one task can wait for
+/// each direction: the last one to poll is woken.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    peer: Peer,
+    slot: Option<Slot>,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream, peer: Peer, slot: Slot) -> Self {
+        Self { stream, peer, slot: Some(slot) }
+    }
+
+    /// A connection over any connected unix socket. It belongs to no chardev and takes no slot.
+    ///
+    /// # Errors
+    /// The socket's options cannot be changed (`SO_PASSCRED` is switched off).
+    pub fn from_unix_stream(stream: UnixStream) -> io::Result<Self> {
+        rustix::net::sockopt::set_socket_passcred(&stream, false)?;
+        let peer = Peer::of_unix(&stream, "unix");
+        Ok(Self { stream: Stream::Unix(stream), peer, slot: None })
+    }
+
+    /// Waits until there may be something to read, or the peer has closed its side.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Waits until something may be written, or the peer has gone.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_write_ready(cx)
+    }
+
+    /// Looks at what is there without taking it, and says whether descriptors come with it. `buf` must not be empty.
+    /// Only for what [carries descriptors](Self::carries_fds).
+    ///
+    /// "No" stays so: if it showed n bytes without descriptors, the first n bytes have none, whatever arrives after
+    /// them. "Yes" with a full buffer may be about a write behind what is shown; reading one message at a time until the
+    /// descriptors have come is right for both.
+    ///
+    /// # Errors
+    /// `WouldBlock`, what the socket says, or `Unsupported` where descriptors cannot come.
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked> {
+        self.stream.try_peek(buf)
+    }
+
+    /// Reads bytes, and pushes the descriptors that came with the last write among them: close-on-exec, in the order
+    /// sent, `O_NONBLOCK` cleared where possible. At most [`MAX_FDS`](crate::MAX_FDS). `buf` must not be empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what the socket says.
+    pub fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
+        self.stream.try_recv(buf, fds)
+    }
+
+    /// Reads bytes, with no room for descriptors: should some come, the kernel closes them. For bytes that a look has
+    /// shown to carry none, and for what cannot carry any. Returns 0 when the peer has closed its side. `buf` must not
+    /// be empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what the socket says.
+    pub fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_recv_plain(buf)
+    }
+
+    /// Writes what fits and returns how much that was. Raises no signal.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what the socket says; `BrokenPipe` when the peer has gone.
+    pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.try_send(buf)
+    }
+
+    /// Whether file descriptors can come with the bytes: on unix sockets.
+    #[must_use]
+    pub fn carries_fds(&self) -> bool {
+        self.stream.carries_fds()
+    }
+
+    /// Tells the peer that nothing more will be written. Reading goes on. Nothing happens on stdio.
+    pub fn shutdown_write(&self) {
+        self.stream.shutdown_write();
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Gives the client back to its chardev, still connected: the next front end, or the present one, gets it as a
+    /// new connection. Bytes unread stay unread. One without a chardev is closed.
+    pub fn park(self) {
+        if let Some(slot) = self.slot {
+            slot.park(self.stream, self.peer);
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// For people and logs.
+    pub description: String,
+    /// Who connected, as the kernel noted it then. Unix sockets only.
+    pub credentials: Option<Credentials>,
+}
+
+/// The process that connected a unix socket (`SO_PEERCRED`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Process id; `None` if it has none in this process's pid name space.
+    pub pid: Option<i32>,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Peer {
+    pub(crate) fn of_unix(stream: &UnixStream, name: &str) -> Self {
+        let found = stream.peer_cred().ok();
+        let credentials =
+            found.map(|found| Credentials { pid: found.pid(), uid: found.uid(), gid: found.gid() });
+        let description = match credentials {
+            Some(Credentials { pid: Some(pid), uid, .. }) => format!("{name} (pid {pid}, uid {uid})"),
+            Some(Credentials { uid, .. }) => format!("{name} (uid {uid})"),
+            None => name.to_owned(),
+        };
+        Self { description, credentials }
+    }
+
+    pub(crate) fn named(description: impl Into<String>) -> Self {
+        Self { description: description.into(), credentials: None }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.description)
+    }
+}

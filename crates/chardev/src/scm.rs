@@ -1,0 +1,206 @@
+//! Receiving from unix sockets, with descriptors and without.
+//!
+//! A read can return bytes of several writes. The kernel ends it after a write that carried descriptors, but puts
+//! descriptor-less writes before it into the same read. Only a look beforehand tells the two apart: see [`peek`].
+//!
+//! Control buffers are on the stack; nothing is allocated but room in the caller's vector.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recv, recvmsg,
+    send,
+};
+
+/// The most descriptors that one message can carry (`SCM_MAX_FD` of Linux).
+pub const MAX_FDS: usize = 253;
+
+/// Room for a full message's descriptors and for credentials, which a peer that shares the socket can ask for.
+const ROOM: usize = rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1));
+
+/// The size of a control message that carries nothing.
+const HEADER: usize = 16;
+
+/// What [`Connection::try_peek`](crate::Connection::try_peek) saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peeked {
+    /// Bytes copied into the buffer. 0: the peer has closed its side.
+    pub len: usize,
+    /// `false`: the bytes shown carry no descriptors, for certain. `true`: a write that carries some is the last among
+    /// them, or, if the buffer is full, may begin anywhere behind them.
+    pub fds: bool,
+}
+
+/// What [`Connection::try_recv`](crate::Connection::try_recv) took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes read into the buffer. 0: the peer has closed its side.
+    pub len: usize,
+    /// Descriptors came with them and were pushed.
+    pub fds: bool,
+    /// Descriptors came that the kernel could not all deliver (this process has too many open). None was kept.
+    pub truncated: bool,
+}
+
+/// Looks without taking.
+///
+/// With a control buffer that holds a header and no descriptor, the kernel reports truncation (`MSG_CTRUNC`) exactly
+/// if there were descriptors to deliver, and installs none. A buffer of size zero would not do: it is taken for "not
+/// interested". When the buffer is full the kernel goes on looking through what is queued behind, up to the first write
+/// with descriptors, so the answer can be "yes" for a write that is not shown; never "no" for one that is.
+pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Peeked> {
+    let mut control = Aligned([MaybeUninit::uninit(); HEADER]);
+    let mut control = RecvAncillaryBuffer::new(&mut control.0);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let RecvMsg { bytes, flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
+    Ok(Peeked { len: bytes, fds: flags.contains(ReturnFlags::CTRUNC) })
+}
+
+/// Reads bytes, and pushes the descriptors that come with them.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
+    let mut control = Aligned([MaybeUninit::uninit(); ROOM]);
+    let mut control = RecvAncillaryBuffer::new(&mut control.0);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let RecvMsg { bytes, flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
+    let before = fds.len();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received.inspect(make_blocking));
+        }
+    }
+    let truncated = flags.contains(ReturnFlags::CTRUNC);
+    if truncated {
+        close_aside(fds.split_off(before));
+    }
+    Ok(Received { len: bytes, fds: fds.len() > before, truncated })
+}
+
+/// Reads bytes. Descriptors that come with them are dropped by the kernel, so the caller has looked first.
+pub(crate) fn receive_plain(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(fd, buf, RecvFlags::DONTWAIT)?.1)
+}
+
+/// Writes what fits.
+pub(crate) fn transmit(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    Ok(send(fd, buf, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// As QEMU does with every received descriptor. Where it cannot be done it need not be.
+fn make_blocking(fd: &OwnedFd) {
+    if let Ok(flags) = rustix::fs::fcntl_getfl(fd)
+        && flags.contains(OFlags::NONBLOCK)
+    {
+        let _ = rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK);
+    }
+}
+
+/// Closes descriptors without blocking the runtime: the close of one that a client made can take for ever.
+fn close_aside(fds: Vec<OwnedFd>) {
+    if fds.is_empty() {
+        return;
+    }
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(fds))),
+        Err(_) => drop(fds),
+    }
+}
+
+/// Aligned as the kernel wants control messages, so that all of the buffer is used.
+#[repr(C, align(8))]
+struct Aligned<const N: usize>([MaybeUninit<u8>; N]);
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::io::Errno;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
+
+    use super::*;
+
+    /// One write; `fds` copies of a descriptor go with it.
+    fn write(to: &UnixStream, bytes: &[u8], fds: usize) -> Result<usize, Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(300))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let copies = vec![null.as_fd(); fds];
+        if fds > 0 {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&copies)));
+        }
+        sendmsg(to, &[io::IoSlice::new(bytes)], &mut control, SendFlags::empty())
+    }
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
+
+    fn received(len: usize, fds: bool) -> Received {
+        Received { len, fds, truncated: false }
+    }
+
+    #[test]
+    fn one_and_all_and_one_too_many() {
+        let (a, b) = pair();
+        let (mut buf, mut fds) = ([0; 16], Vec::new());
+        write(&a, b"1", 1).unwrap();
+        assert_eq!(receive(b.as_fd(), &mut buf, &mut fds).unwrap(), received(1, true));
+        assert_eq!(fds.len(), 1);
+        write(&a, b"all", MAX_FDS).unwrap();
+        assert_eq!(receive(b.as_fd(), &mut buf, &mut fds).unwrap(), received(3, true));
+        assert_eq!(fds.len(), 1 + MAX_FDS);
+        for fd in &fds {
+            assert!(rustix::io::fcntl_getfd(fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        }
+        assert_eq!(write(&a, b"more", MAX_FDS + 1), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn peek_is_exact() {
+        let (a, b) = pair();
+        let (mut buf, mut fds) = ([0; 16], Vec::new());
+        write(&a, b"plain", 0).unwrap();
+        assert_eq!(peek(b.as_fd(), &mut buf).unwrap(), Peeked { len: 5, fds: false });
+        write(&a, b"with", 2).unwrap();
+        write(&a, b"after", 0).unwrap();
+        // A full buffer says yes for what is behind it. Reading exactly these bytes is right either way.
+        assert_eq!(peek(b.as_fd(), &mut buf[..5]).unwrap(), Peeked { len: 5, fds: true });
+        assert_eq!(peek(b.as_fd(), &mut buf).unwrap(), Peeked { len: 9, fds: true });
+        assert_eq!(peek(b.as_fd(), &mut buf).unwrap(), Peeked { len: 9, fds: true }); // nothing was taken
+        assert_eq!(receive(b.as_fd(), &mut buf[..5], &mut fds).unwrap(), received(5, false));
+        assert_eq!(receive(b.as_fd(), &mut buf[..2], &mut fds).unwrap(), received(2, true));
+        assert_eq!(fds.len(), 2);
+        assert_eq!(peek(b.as_fd(), &mut buf).unwrap(), Peeked { len: 7, fds: false });
+        assert_eq!(receive_plain(b.as_fd(), &mut buf).unwrap(), 7);
+        assert_eq!(peek(b.as_fd(), &mut buf).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(a);
+        assert_eq!(peek(b.as_fd(), &mut buf).unwrap(), Peeked { len: 0, fds: false });
+    }
+
+    #[test]
+    fn bulk_read_glues_what_comes_before() {
+        let (a, b) = pair();
+        let (mut buf, mut fds) = ([0; 16], Vec::new());
+        write(&a, b"plain", 0).unwrap();
+        write(&a, b"with", 1).unwrap();
+        assert_eq!(receive(b.as_fd(), &mut buf, &mut fds).unwrap(), received(9, true));
+    }
+
+    #[test]
+    fn received_descriptors_block() {
+        let (a, b) = pair();
+        let (sent, _other) = pair();
+        sent.set_nonblocking(true).unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let borrowed = [sent.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
+        sendmsg(&a, &[io::IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        let mut fds = Vec::new();
+        receive(b.as_fd(), &mut [0; 1], &mut fds).unwrap();
+        assert!(!rustix::fs::fcntl_getfl(&fds[0]).unwrap().contains(OFlags::NONBLOCK));
+    }
+}

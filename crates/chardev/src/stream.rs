@@ -1,0 +1,89 @@
+//! The kinds of stream under a connection, and the system calls on each, inside tokio's `try_io`.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use crate::scm::{self, Peeked, Received};
+use crate::stdio::Stdio;
+
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    #[cfg(feature = "tcp")]
+    Tcp(tokio::net::TcpStream),
+    Stdio(Box<Stdio>),
+}
+
+impl Stream {
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Stdio(stdio) => stdio.poll_read_ready(cx),
+        }
+    }
+
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Stdio(stdio) => stdio.poll_write_ready(cx),
+        }
+    }
+
+    pub(crate) fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked> {
+        match self {
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || scm::peek(stream.as_fd(), buf)),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(crate) fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
+        if let Self::Unix(stream) = self {
+            return stream.try_io(Interest::READABLE, || scm::receive(stream.as_fd(), buf, fds));
+        }
+        self.try_recv_plain(buf).map(|len| Received { len, fds: false, truncated: false })
+    }
+
+    pub(crate) fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => {
+                stream.try_io(Interest::READABLE, || scm::receive_plain(stream.as_fd(), buf))
+            }
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => {
+                stream.try_io(Interest::READABLE, || scm::receive_plain(stream.as_fd(), buf))
+            }
+            Self::Stdio(stdio) => stdio.try_read(buf),
+        }
+    }
+
+    pub(crate) fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || scm::transmit(stream.as_fd(), buf)),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || scm::transmit(stream.as_fd(), buf)),
+            Self::Stdio(stdio) => stdio.try_write(buf),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&self) {
+        // An error says that the peer has gone already.
+        let _ = match self {
+            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Self::Stdio(_) => Ok(()),
+        };
+    }
+
+    pub(crate) fn carries_fds(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+}

@@ -1,0 +1,120 @@
+//! TCP: resolving, listening, connecting.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::connection::Peer;
+use crate::error::OpenError;
+use crate::stream::Stream;
+
+/// A TCP address as the user gave it.
+#[derive(Debug)]
+pub(crate) struct TcpAddress {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) ipv4: Option<bool>,
+    pub(crate) ipv6: Option<bool>,
+}
+
+impl TcpAddress {
+    pub(crate) fn text(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// Listens at the first address that can be listened at, and there at the first free port from `port` to `to`.
+    pub(crate) async fn listen(&self, to: Option<u16>, backlog: u32) -> Result<TcpListener, OpenError> {
+        let addresses = self.resolve(true).await?;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for mut address in addresses {
+            for port in self.port..=to.unwrap_or(self.port).max(self.port) {
+                address.set_port(port);
+                match self.listen_at(address, backlog) {
+                    Ok(listener) => return Ok(listener),
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(OpenError::Bind { address: self.text(), source: last })
+    }
+
+    fn listen_at(&self, address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        if address.is_ipv6() {
+            rustix::net::sockopt::set_ipv6_v6only(&socket, !self.allows(true))?;
+        }
+        socket.bind(address)?;
+        socket.listen(backlog)
+    }
+
+    /// Connects to the first address that can be reached.
+    pub(crate) async fn connect(&self) -> Result<(Stream, Peer), OpenError> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in self.resolve(false).await? {
+            match TcpStream::connect(address).await.and_then(stream) {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = error,
+            }
+        }
+        Err(OpenError::Connect { address: self.text(), source: last })
+    }
+
+    /// Whether a family may be used: what is not said is yes, unless the other one was asked for.
+    fn allows(&self, ipv4: bool) -> bool {
+        let (this, other) = if ipv4 { (self.ipv4, self.ipv6) } else { (self.ipv6, self.ipv4) };
+        this.unwrap_or(other != Some(true))
+    }
+
+    async fn resolve(&self, listening: bool) -> Result<Vec<SocketAddr>, OpenError> {
+        let failed = |source| OpenError::Resolve { address: self.text(), source };
+        let mut addresses: Vec<SocketAddr> = if listening && self.host.is_empty() {
+            // Everywhere: the IPv6 socket takes IPv4 too, unless told not to.
+            let everywhere: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+            everywhere.map(|ip| (ip, self.port).into()).into()
+        } else {
+            let host = if self.host.is_empty() { "localhost" } else { &self.host };
+            tokio::net::lookup_host((host, self.port)).await.map_err(failed)?.collect()
+        };
+        addresses.retain(|address| self.allows(address.is_ipv4()));
+        if addresses.is_empty() {
+            return Err(failed(io::Error::other("no address of the wanted family")));
+        }
+        Ok(addresses)
+    }
+}
+
+/// A connected socket as a stream. Replies are written whole, so they are sent at once (`TCP_NODELAY`).
+pub(crate) fn stream(stream: TcpStream) -> io::Result<(Stream, Peer)> {
+    stream.set_nodelay(true)?;
+    let peer = Peer::named(format!("tcp:{}", stream.peer_addr()?));
+    Ok((Stream::Tcp(stream), peer))
+}
+
+/// What `query-chardev` calls a chardev with this client.
+pub(crate) fn connected_name(stream: &TcpStream, server: bool) -> String {
+    let text =
+        |address: io::Result<SocketAddr>| address.map_or_else(|_| "?".into(), |found| found.to_string());
+    let server = if server { ",server=on" } else { "" };
+    format!("tcp:{}{server} <-> {}", text(stream.local_addr()), text(stream.peer_addr()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families() {
+        let allows = |ipv4, ipv6| {
+            let address = TcpAddress { host: String::new(), port: 0, ipv4, ipv6 };
+            (address.allows(true), address.allows(false))
+        };
+        assert_eq!(allows(None, None), (true, true));
+        assert_eq!(allows(Some(true), None), (true, false));
+        assert_eq!(allows(None, Some(true)), (false, true));
+        assert_eq!(allows(Some(false), None), (false, true));
+        assert_eq!(allows(Some(true), Some(true)), (true, true));
+    }
+}
