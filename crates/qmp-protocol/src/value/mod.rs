@@ -3,6 +3,7 @@
 //! They are what QEMU's dialect can say and nothing more: integers keep their 64 bits, doubles may be infinite
 //! (`1e400`), an object's keys are unique. Comparing two objects ignores the order of their members.
 
+mod deserialize;
 mod object;
 mod serialize;
 mod to_value;
