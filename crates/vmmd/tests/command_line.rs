@@ -303,6 +303,7 @@ fn refusals_that_take_two() {
         ("-qmp stdio -qmp stdio", "-qmp stdio: cannot use stdio by multiple character devices"),
         ("-qmp stdio -daemonize", "-qmp stdio: cannot use stdio with -daemonize"),
         ("-machine none,accel=tcg -accel tcg", "The -accel and \"-machine accel=\" options are incompatible"),
+        ("-enable-kvm -accel tcg", "The -accel and \"-machine accel=\" options are incompatible"),
         // Names are looked at before values, as in QEMU.
         ("-qmp bogus -nope", "-nope: invalid option; did you mean '-name'?"),
         ("-version -qmp", "-qmp: requires an argument"),

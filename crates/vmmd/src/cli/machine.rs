@@ -116,9 +116,9 @@ impl Machine {
         Ok(None)
     }
 
-    /// `-enable-kvm`.
-    pub(super) fn enable_kvm(&mut self) {
-        self.of_accel.push("kvm".to_owned());
+    /// `-enable-kvm`, which is `-machine accel=kvm` (and not `-accel kvm`, so not to be given beside `-accel`).
+    pub(super) fn enable_kvm(&mut self, item: &Given) {
+        self.of_machine = Some(("kvm".to_owned(), item.origin.clone()));
     }
 
     /// Settles which accelerators there are: the command line's, if it names any, else the file's.

@@ -142,7 +142,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         Group::Identity,
         "an accelerator (no guest code runs on it); may be repeated",
     ),
-    option("enable-kvm", None, Opt::EnableKvm, Group::Identity, "the same as -accel kvm"),
+    option("enable-kvm", None, Opt::EnableKvm, Group::Identity, "the same as -machine accel=kvm"),
     option("qmp", Some("DEV"), Opt::Qmp { pretty: false }, Group::Monitors, "a QMP monitor on DEV"),
     option(
         "qmp-pretty",

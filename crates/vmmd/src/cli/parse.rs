@@ -111,7 +111,7 @@ impl Walk {
             Opt::Accel => return self.machine.accel(item),
             Opt::Chardev => return device::chardev(item, draft),
             Opt::Display => return simple::display(value),
-            Opt::EnableKvm => self.machine.enable_kvm(),
+            Opt::EnableKvm => self.machine.enable_kvm(item),
             Opt::Qmp { pretty } => device::qmp(item, pretty, &mut self.monitors, draft)?,
             Opt::Mon => device::mon(item, draft)?,
             Opt::AddFd => simple::add_fd(item, draft)?,
