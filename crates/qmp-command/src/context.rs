@@ -10,8 +10,8 @@ use qmp_protocol::{Format, Object};
 /// Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, taken when it connected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Process id.
-    pub pid: i32,
+    /// Process id; `None` when the process is in another pid namespace.
+    pub pid: Option<i32>,
     /// User id.
     pub uid: u32,
     /// Group id.

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use qmp_command::{Command, Context, QapiType, Router, detached_session};
-//! use qmp_protocol::{Format, Request};
+//! use qmp_protocol::{Request, Value};
 //! use serde::Deserialize;
 //!
 //! /// Whom to greet.
@@ -29,7 +29,7 @@
 //! let request = Request {
 //!     execute: "x-greet".into(),
 //!     oob: false,
-//!     arguments: Some([("who".to_owned(), "you".into())].into_iter().collect()),
+//!     arguments: Some([("who".to_owned(), Value::from("you"))].into_iter().collect()),
 //!     id: None,
 //! };
 //! let outcome = router.call(&request.execute, request.arguments, Context::new(detached_session())).await;

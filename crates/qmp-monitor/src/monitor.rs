@@ -117,17 +117,15 @@ struct Serving {
 
 impl Serving {
     async fn run(mut self, mut front_end: FrontEnd, mut stopped: watch::Receiver<bool>) {
+        let mut more = true;
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 Some(ended) = self.sessions.join_next() => self.reap(ended),
-                next = front_end.next() => match next {
+                next = front_end.next(), if more => match next {
                     Some(connection) => self.serve(connection),
                     // No client will ever come again; those that are there go on.
-                    None => {
-                        let _ = stopped.wait_for(|stopped| *stopped).await;
-                        break;
-                    }
+                    None => more = false,
                 },
             }
         }

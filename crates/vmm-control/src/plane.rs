@@ -260,7 +260,7 @@ impl ControlPlane {
     pub fn add_monitor(
         &self,
         config: MonitorConfig,
-        chardev: Chardev,
+        chardev: &Arc<Chardev>,
         max_clients: usize,
     ) -> Result<(), MonitorError> {
         let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,5 +17,7 @@ pub mod daemonize;
 mod errno;
 pub mod error;
 pub mod logging;
+pub mod machine;
 pub mod pidfile;
+pub mod serve;
 pub mod suggest;

@@ -1,28 +1,93 @@
 //! The reference VMM.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use vmmd::cli::{self, Outcome};
+use vmmd::cli::{self, Outcome, Run};
+use vmmd::config::Config;
+use vmmd::daemonize::{self, Launch, Readiness};
+use vmmd::pidfile::PidFile;
+use vmmd::{logging, serve};
 
 fn main() -> ExitCode {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     match cli::parse(std::env::args_os().skip(1), &read) {
         Ok(Outcome::Print(text)) => {
-            // Whoever reads only the beginning (`vmmd -help | head`) has what they want.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print!("{text}");
             ExitCode::SUCCESS
         }
-        Ok(Outcome::Run(run)) => {
-            for warning in &run.warnings {
-                eprintln!("vmmd: {warning}");
-            }
-            let _ = writeln!(std::io::stdout(), "{:#?}", run.config);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("vmmd: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(Outcome::Run(run)) => launch(&run),
+        Err(error) => fail(None, &error.to_string()),
     }
+}
+
+/// Goes into the background first, if that is asked for.
+fn launch(run: &Run) -> ExitCode {
+    if !run.config.daemonize {
+        return start(run, None);
+    }
+    match daemonize::launch() {
+        Ok(Launch::Child(readiness)) => start(run, Some(readiness)),
+        Ok(Launch::Parent { code, error }) => {
+            if let Some(error) = error {
+                eprintln!("vmmd: {error}");
+            }
+            ExitCode::from(code)
+        }
+        Err(error) => fail(None, &format!("cannot go into the background: {error}")),
+    }
+}
+
+fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
+    let config = &run.config;
+    for warning in &run.warnings {
+        eprintln!("vmmd: {warning}");
+    }
+    if let Err(error) = logging::init(&config.log, config.msg_timestamp) {
+        return fail(readiness, &error.to_string());
+    }
+    if let Some(name) = &config.process_name
+        && let Err(error) = rustix::thread::set_name(&c_string(name))
+    {
+        tracing::warn!(%error, "the process keeps its name");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vmmd").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(readiness, &format!("cannot start threads: {error}")),
+    };
+    runtime.block_on(run_until_the_end(config, readiness))
+}
+
+async fn run_until_the_end(config: &Config, readiness: Option<Readiness>) -> ExitCode {
+    let pidfile = match config.pidfile.as_deref().map(PidFile::create).transpose() {
+        Ok(pidfile) => pidfile,
+        Err(error) => return fail(readiness, &error.to_string()),
+    };
+    let running = match serve::start(config).await {
+        Ok(running) => running,
+        Err(serve::StartError::Interrupted) => return ExitCode::SUCCESS,
+        Err(error) => return fail(readiness, &error.to_string()),
+    };
+    if let Some(readiness) = readiness
+        && let Err(error) = readiness.ready(!config.has_relative_paths())
+    {
+        tracing::error!(%error, "the parent cannot be told that all is ready");
+    }
+    running.serve().await;
+    drop(pidfile);
+    ExitCode::SUCCESS
+}
+
+/// Says what is wrong, to the terminal or to the parent that waits for word, and gives the exit code.
+fn fail(readiness: Option<Readiness>, text: &str) -> ExitCode {
+    match readiness {
+        Some(readiness) => readiness.failed(text),
+        None => eprintln!("vmmd: {text}"),
+    }
+    ExitCode::FAILURE
+}
+
+/// The name up to its first NUL, if it has one.
+fn c_string(name: &str) -> std::ffi::CString {
+    let bytes: Vec<u8> = name.bytes().take_while(|b| *b != 0).collect();
+    std::ffi::CString::new(bytes).unwrap_or_default()
 }

@@ -83,28 +83,27 @@ where
 
     fn call(&mut self, invocation: Invocation) -> Self::Future {
         match self.gate.authority.authorize(&self.gate.command, &invocation.context) {
-            Ok(()) => Guarded::Admitted { inner: self.inner.call(invocation) },
-            Err(error) => Guarded::Refused { error: Some(error) },
+            Ok(()) => Guarded { state: State::Admitted { inner: self.inner.call(invocation) } },
+            Err(error) => Guarded { state: State::Refused { error: Some(error) } },
         }
     }
 }
 
 pin_project! {
     /// A call that was let through, or its refusal.
-    #[project = GuardedProjection]
     #[derive(Debug)]
-    pub enum Guarded<F> {
-        /// The call.
-        Admitted {
-            /// The guarded future.
-            #[pin]
-            inner: F
-        },
-        /// The refusal, until it is handed out.
-        Refused {
-            /// `None` once handed out.
-            error: Option<CommandError>
-        },
+    pub struct Guarded<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<F> {
+        Admitted { #[pin] inner: F },
+        Refused { error: Option<CommandError> },
     }
 }
 
@@ -115,9 +114,9 @@ where
     type Output = Result<T, CommandError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            GuardedProjection::Admitted { inner } => inner.poll(cx),
-            GuardedProjection::Refused { error } => match error.take() {
+        match self.project().state.project() {
+            StateProjection::Admitted { inner } => inner.poll(cx),
+            StateProjection::Refused { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
                 None => panic!("polled after completion"),
             },

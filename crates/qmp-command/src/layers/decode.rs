@@ -1,5 +1,6 @@
 //! From `arguments` as they came to a handler's typed ones, and from its return value to bytes.
 
+use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -67,7 +68,7 @@ impl<A, S> Service<Invocation> for Decode<A, S>
 where
     A: DeserializeOwned,
     S: Service<(Context, A), Error = CommandError>,
-    S::Response: Serialize,
+    S::Response: Serialize + 'static,
 {
     type Response = Payload;
     type Error = CommandError;
@@ -84,47 +85,53 @@ where
         }
         let format = context.format();
         match arguments::decode::<A>(arguments) {
-            Ok(arguments) => DecodeFuture::Call { inner: self.inner.call((context, arguments)), format },
-            Err(error) => DecodeFuture::Refused { error: Some(error.into()) },
+            Ok(arguments) => {
+                DecodeFuture { state: State::Call { inner: self.inner.call((context, arguments)), format } }
+            }
+            Err(error) => DecodeFuture { state: State::Refused { error: Some(error.into()) } },
         }
     }
 }
 
 pin_project! {
     /// The future of [`Decode`].
-    #[project = DecodeProjection]
     #[derive(Debug)]
-    pub enum DecodeFuture<F> {
-        /// The handler runs.
-        Call {
-            /// The handler's future.
-            #[pin]
-            inner: F,
-            /// How its return value is to be written.
-            format: Format,
-        },
-        /// The arguments did not fit.
-        Refused {
-            /// `None` once handed out.
-            error: Option<CommandError>
-        },
+    pub struct DecodeFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<F> {
+        // The handler runs; its return value is to be written in this form.
+        Call { #[pin] inner: F, format: Format },
+        // The arguments did not fit.
+        Refused { error: Option<CommandError> },
     }
 }
 
 impl<F, R> Future for DecodeFuture<F>
 where
     F: Future<Output = Result<R, CommandError>>,
-    R: Serialize,
+    R: Serialize + 'static,
 {
     type Output = Result<Payload, CommandError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project() {
-            DecodeProjection::Call { inner, format } => {
+        Poll::Ready(match self.project().state.project() {
+            StateProjection::Call { inner, format } => {
                 let value = ready!(inner.poll(cx))?;
-                Payload::encode(&value, *format).map_err(CommandError::from)
+                if (&value as &dyn Any).is::<()>() {
+                    // A command that returns nothing returns an empty object.
+                    Ok(Payload::empty())
+                } else {
+                    Payload::encode(&value, *format).map_err(CommandError::from)
+                }
             }
-            DecodeProjection::Refused { error } => match error.take() {
+            StateProjection::Refused { error } => match error.take() {
                 Some(error) => Err(error),
                 None => panic!("polled after completion"),
             },

@@ -122,11 +122,6 @@ impl Input {
         self.decoder.set_oob(true);
     }
 
-    /// Whether the client will send nothing more, or nobody wants it.
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Drops what was read and takes nothing more.
     pub(crate) fn end(&mut self) {
         self.ended = true;

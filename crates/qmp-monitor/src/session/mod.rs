@@ -54,7 +54,7 @@ const TURN: u32 = 64;
 const EVENT_BATCH: usize = 32 * 1024;
 
 /// What a client may make a session hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionLimits {
     /// Of the JSON reader.
@@ -137,7 +137,7 @@ impl Session {
         let mut outbox = Outbox::default();
         core.greet(outbox.buffer(), format);
         Self {
-            input: Input::new(core.limits.json),
+            input: Input::new(core.limits.json.clone()),
             wake: core.events.sleeper(),
             connection,
             core,

@@ -1,0 +1,6 @@
+//! Sessions on real sockets.
+
+mod fds;
+mod order;
+mod pressure;
+mod support;

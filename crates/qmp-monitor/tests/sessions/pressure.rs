@@ -1,0 +1,109 @@
+//! Clients that do not read.
+
+use std::time::Duration;
+
+use qmp_command::{Command, Context, QapiType};
+use qmp_monitor::SessionLimits;
+use serde::Deserialize;
+use crate::support::{Client, fixture_with};
+
+#[derive(Deserialize, QapiType)]
+struct Size {
+    bytes: u32,
+}
+
+/// A command whose reply is as long as the client likes.
+fn fill() -> Command {
+    Command::new("fill")
+        .concurrent()
+        .handler(async |_: Context, size: Size| Ok("x".repeat(usize::try_from(size.bytes)?)))
+}
+
+fn limits(change: impl FnOnce(&mut SessionLimits)) -> SessionLimits {
+    let mut limits = SessionLimits::default();
+    change(&mut limits);
+    limits
+}
+
+#[tokio::test]
+async fn replies_press_back_and_none_is_lost() {
+    let fixture = fixture_with(vec![fill()], limits(|l| l.outbox = 10_000), 64).await;
+    let mut client = Client::negotiated(&fixture).await;
+    // Far more than the sockets hold. The writer would wait for ever if the reader did not run beside it.
+    for n in 0..200 {
+        client.send(&format!("{{\"execute\":\"fill\",\"arguments\":{{\"bytes\":20000}},\"id\":{n}}}")).await;
+    }
+    for n in 0..200 {
+        let line = client.line().await;
+        assert!(line.ends_with(&format!("\"id\": {n}}}")));
+        assert!(line.len() > 20_000);
+    }
+}
+
+#[tokio::test]
+async fn one_reply_of_any_size_passes() {
+    let fixture = fixture_with(vec![fill()], limits(|l| l.outbox = 1000), 64).await;
+    let mut client = Client::negotiated(&fixture).await;
+    let line = client.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}").await;
+    assert_eq!(line.len(), 5_000_000 + "{\"return\": \"\"}".len());
+}
+
+#[tokio::test]
+async fn too_many_events_end_the_session_and_no_other() {
+    let fixture = fixture_with(vec![fill()], limits(|l| l.events = 100), 64).await;
+    let mut deaf = Client::negotiated(&fixture).await;
+    let mut other = Client::negotiated(&fixture).await;
+    // Fill its socket, so that events have to wait.
+    deaf.send("{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}").await;
+    deaf.readable().await;
+    let sender = fixture.core.events().sender();
+    let mut seen = 0;
+    loop {
+        sender.emit_plain("STOP").unwrap();
+        assert!(other.line().await.contains("STOP"));
+        seen += 1;
+        // `other` gets all of them one by one; the deaf one is ended once a hundred wait for it.
+        if seen == 300 {
+            break;
+        }
+    }
+    let rest = deaf.rest().await;
+    assert!(rest.len() < 5_000_000, "the reply was cut off");
+    assert!(!rest.contains("STOP"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_for_long_loses_its_session() {
+    let fixture = fixture_with(vec![fill()], limits(|l| l.stall = Duration::from_secs(30)), 64).await;
+    let mut deaf = Client::negotiated(&fixture).await;
+    let mut other = Client::negotiated(&fixture).await;
+    deaf.send("{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}").await;
+    assert!(other.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1}}").await.contains("\"x\""));
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(deaf.rest().await.len() < 5_000_000);
+    assert!(other.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1}}").await.contains("\"x\""));
+}
+
+#[tokio::test]
+async fn with_one_place_the_second_client_waits_for_it() {
+    let fixture = fixture_with(vec![fill()], SessionLimits::default(), 1).await;
+    let first = Client::negotiated(&fixture).await;
+    let mut stream = tokio::net::UnixStream::connect(&fixture.path).await.unwrap();
+    let mut byte = [0];
+    let waiting = tokio::time::timeout(Duration::from_millis(50), stream.peek_byte(&mut byte)).await;
+    assert!(waiting.is_err(), "no greeting yet");
+    drop(first);
+    stream.peek_byte(&mut byte).await;
+    assert_eq!(byte, *b"{");
+}
+
+/// Reads one byte, however long it takes.
+trait PeekByte {
+    async fn peek_byte(&mut self, byte: &mut [u8; 1]);
+}
+
+impl PeekByte for tokio::net::UnixStream {
+    async fn peek_byte(&mut self, byte: &mut [u8; 1]) {
+        tokio::io::AsyncReadExt::read_exact(self, byte).await.unwrap();
+    }
+}

@@ -1,0 +1,125 @@
+//! A monitor on a socket of its own, and a client that sees lines.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chardev::{Address, Backend, Chardev, SocketOptions};
+use qmp_command::{Command, Router};
+use qmp_monitor::{Core, EventHub, EventSpec, Monitor, MonitorConfig, SessionLimits, qmp_capabilities};
+use qmp_protocol::Version;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+/// How long anything may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Fixture {
+    pub(crate) core: Arc<Core>,
+    pub(crate) monitor: Monitor,
+    pub(crate) path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+pub(crate) async fn fixture(commands: Vec<Command>) -> Fixture {
+    fixture_with(commands, SessionLimits::default(), 64).await
+}
+
+pub(crate) async fn fixture_with(commands: Vec<Command>, limits: SessionLimits, max_clients: usize) -> Fixture {
+    let hub = EventHub::new([EventSpec::standard::<()>("STOP"), EventSpec::extension::<()>("X_OURS")]).unwrap();
+    let router = Router::builder().command(qmp_capabilities()).commands(commands).build().unwrap();
+    let version = Version { major: 7, minor: 2, micro: 0, package: "test".into() };
+    let core = Core::new(Arc::new(router), hub.clone(), &version, limits);
+    tokio::spawn(async move { hub.run().await });
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q.sock");
+    let backend = Backend::Socket(SocketOptions::server(Address::unix(&path)));
+    let chardev = Arc::new(Chardev::open("c", backend, 128).await.unwrap());
+    let front_end = chardev.front_end(max_clients).unwrap();
+    let monitor = Monitor::start(core.clone(), MonitorConfig::new("m"), front_end);
+    Fixture { core, monitor, path, _dir: dir }
+}
+
+pub(crate) struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connected, and greeted.
+    pub(crate) async fn greeted(fixture: &Fixture) -> Self {
+        let stream = UnixStream::connect(&fixture.path).await.unwrap();
+        let mut client = Self { stream: BufReader::new(stream) };
+        assert!(client.line().await.starts_with("{\"QMP\": "));
+        client
+    }
+
+    /// Negotiated without capabilities.
+    pub(crate) async fn negotiated(fixture: &Fixture) -> Self {
+        let mut client = Self::greeted(fixture).await;
+        assert_eq!(client.ask("{\"execute\":\"qmp_capabilities\"}").await, "{\"return\": {}}");
+        client
+    }
+
+    /// Negotiated with out-of-band.
+    pub(crate) async fn out_of_band(fixture: &Fixture) -> Self {
+        let mut client = Self::greeted(fixture).await;
+        let request = "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}";
+        assert_eq!(client.ask(request).await, "{\"return\": {}}");
+        client
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.stream.get_mut().write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Writes `text` in one `sendmsg`, with these fds.
+    pub(crate) fn send_fds(&self, text: &str, fds: &[OwnedFd]) {
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
+        let sent = sendmsg(
+            self.stream.get_ref(),
+            &[io::IoSlice::new(text.as_bytes())],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        );
+        assert_eq!(sent.unwrap(), text.len());
+    }
+
+    pub(crate) async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line)).await;
+        assert!(read.expect("a line in time").unwrap() > 0, "the session ended");
+        line.strip_suffix("\r\n").expect("a line ends with CR LF").to_owned()
+    }
+
+    pub(crate) async fn ask(&mut self, text: &str) -> String {
+        self.send(text).await;
+        self.line().await
+    }
+
+    /// Waits until there is something to read.
+    pub(crate) async fn readable(&mut self) {
+        self.stream.get_ref().readable().await.unwrap();
+    }
+
+    pub(crate) async fn shutdown_write(&mut self) {
+        self.stream.get_mut().shutdown().await.unwrap();
+    }
+
+    /// Everything until the session's end.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await;
+        match read.expect("the end in time") {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+        String::from_utf8(rest).unwrap()
+    }
+}

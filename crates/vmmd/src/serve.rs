@@ -1,0 +1,212 @@
+//! From a [`Config`] to a running control plane, and to its end.
+//!
+//! [`start`] opens everything, in the order of the configuration; [`Running::serve`] waits for the end, which `quit`,
+//! a signal or a reset with `-no-reboot` brings, and closes in order: SHUTDOWN has gone out, replies are written,
+//! sockets removed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use vmm_control::chardev::{Address, Backend, Chardev, OpenError, SocketOptions, inherited};
+use vmm_control::{
+    BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, ShutdownCause, fd_registry,
+};
+
+use crate::config::{self, ChardevBackend, ChardevConfig, Config, SocketAddress, SocketConfig};
+use crate::errno;
+use crate::machine::Board;
+
+/// Clients that a monitor takes at once when nobody says.
+pub const MAX_CLIENTS: usize = 64;
+
+/// Clients that may wait for a monitor that takes several at once.
+const BACKLOG: u32 = 128;
+
+/// Why `vmmd` did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The plane cannot be built.
+    #[error(transparent)]
+    Plane(#[from] BuildError),
+    /// A chardev cannot be opened.
+    #[error("{origin}: {source}")]
+    Chardev {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        source: OpenError,
+    },
+    /// A monitor cannot be added.
+    #[error("{origin}: {source}")]
+    Monitor {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        source: MonitorError,
+    },
+    /// An inherited fd cannot be taken.
+    #[error("{origin}: {reason}")]
+    Fd {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// Signals cannot be waited for.
+    #[error("signals cannot be handled: {0}")]
+    Signals(io::Error),
+    /// A signal came before everything was open.
+    #[error("terminated by a signal")]
+    Interrupted,
+}
+
+/// A control plane whose monitors all listen.
+#[derive(Debug)]
+pub struct Running {
+    plane: ControlPlane,
+    signals: Signals,
+}
+
+/// Opens everything that `config` names.
+///
+/// A socket with `wait` holds up all that comes after it until a client has connected, as in QEMU. A signal meanwhile
+/// undoes what was opened.
+///
+/// # Errors
+/// The first thing that cannot be had, and where the configuration asked for it.
+pub async fn start(config: &Config) -> Result<Running, StartError> {
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let plane = ControlPlane::builder(Board::new(config)).no_reboot(config.no_reboot).build()?;
+    add_fds(config, &plane)?;
+    tokio::select! {
+        opened = open_all(config, &plane) => opened?,
+        () = signals.terminated() => {
+            plane.close().await;
+            return Err(StartError::Interrupted);
+        }
+    }
+    Ok(Running { plane, signals })
+}
+
+impl Running {
+    /// Serves until the end, and closes. Gives what brought it.
+    pub async fn serve(mut self) -> ShutdownCause {
+        let cause = tokio::select! {
+            cause = self.plane.shutdown_requested() => cause,
+            () = self.signals.terminated() => {
+                self.plane.shut_down(ShutdownCause::HostSignal);
+                self.plane.shutdown_requested().await
+            }
+        };
+        tracing::info!(?cause, "shutting down");
+        self.plane.close().await;
+        cause
+    }
+}
+
+/// Fills fd sets with inherited fds. One that is named several times goes into each set as a duplicate.
+fn add_fds(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
+    let mut taken: BTreeMap<i32, OwnedFd> = BTreeMap::new();
+    for add in &config.add_fds {
+        let fail = |reason: String| StartError::Fd { origin: add.origin.clone(), reason };
+        let number = add.fd;
+        let duplicate = match taken.get(&number) {
+            Some(fd) => fd.try_clone(),
+            None => inherited::take(number).and_then(|fd| {
+                let duplicate = fd.try_clone();
+                taken.insert(number, fd);
+                duplicate
+            }),
+        };
+        let duplicate =
+            duplicate.map_err(|e| fail(format!("fd {number} cannot be used: {}", errno::text(&e))))?;
+        let added: Result<_, fd_registry::Error> =
+            plane.fd_sets().add(Some(add.set), add.opaque.clone(), duplicate);
+        added.map_err(|e| fail(e.to_string()))?;
+    }
+    Ok(())
+}
+
+async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
+    for chardev in &config.chardevs {
+        let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
+        let max_clients =
+            monitor.map_or(chardev.max_clients, |m| config.max_clients(m)).unwrap_or(MAX_CLIENTS);
+        let opened = open(chardev, max_clients).await?;
+        if let Some(monitor) = monitor {
+            tracing::info!(monitor = monitor.id, "serving QMP on {}", opened.filename());
+            plane
+                .add_monitor(monitor_config(config, monitor), &opened, max_clients)
+                .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> MonitorConfig {
+    let scope = match config.named_fds(monitor) {
+        Some(config::NamedFdsScope::Monitor) => NamedFdsScope::Monitor,
+        Some(config::NamedFdsScope::Session) | None => NamedFdsScope::Session,
+    };
+    MonitorConfig::new(&monitor.id).pretty(monitor.pretty).named_fds(scope)
+}
+
+async fn open(chardev: &ChardevConfig, max_clients: usize) -> Result<Arc<Chardev>, StartError> {
+    let fail = |source| StartError::Chardev { origin: chardev.origin.clone(), source };
+    let backend = match &chardev.backend {
+        ChardevBackend::Null => Backend::Null,
+        ChardevBackend::Stdio => Backend::Stdio,
+        ChardevBackend::Socket(socket) => Backend::Socket(socket_options(&chardev.origin, socket)?),
+    };
+    // QEMU's queue for one client at a time; a longer one where several are served.
+    let backlog = if max_clients == 1 { 1 } else { BACKLOG };
+    Chardev::open(&chardev.id, backend, backlog).await.map(Arc::new).map_err(fail)
+}
+
+fn socket_options(origin: &str, socket: &SocketConfig) -> Result<SocketOptions, StartError> {
+    let address = match &socket.address {
+        SocketAddress::Unix { path, abstract_name, tight } => {
+            Address::Unix { path: path.clone(), abstract_name: *abstract_name, tight: *tight }
+        }
+        SocketAddress::Tcp { host, port, ipv4, ipv6 } => {
+            Address::Tcp { host: host.clone(), port: *port, to: None, ipv4: *ipv4, ipv6: *ipv6 }
+        }
+        SocketAddress::Fd(fd) => Address::Fd(inherited::take(*fd).map_err(|e| StartError::Fd {
+            origin: origin.to_owned(),
+            reason: format!("fd {fd} cannot be used: {}", errno::text(&e)),
+        })?),
+    };
+    Ok(SocketOptions { address, server: socket.server, wait: socket.wait, reconnect: socket.reconnect })
+}
+
+/// The signals that end the process.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one of them. Cancel-safe.
+    async fn terminated(&mut self) {
+        let name = tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        };
+        tracing::info!("terminating on {name}");
+    }
+}
