@@ -29,13 +29,13 @@ async def commands(socket):
         await qmp.execute("no-such-command", {"a": 1})
         raise AssertionError("an unknown command succeeded")
     except ExecuteError as error:
-        assert error.error_class == "CommandNotFound", error
-        assert error.error.desc == "The command no-such-command has not been found", error
+        assert error.error.error.class_ == "CommandNotFound", error
+        assert str(error) == "The command no-such-command has not been found", error
     try:
         await qmp.execute("getfd", {"fdname": 1})
         raise AssertionError("a number is no name")
     except ExecuteError as error:
-        assert error.error.desc == "Invalid parameter type for 'fdname', expected: string", error
+        assert str(error) == "Invalid parameter type for 'fdname', expected: string", error
     assert await qmp.execute("query-name") == {}
     await qmp.disconnect()
 
@@ -70,7 +70,7 @@ async def descriptors(socket):
         await qmp.execute("getfd", {"fdname": "none"})
         raise AssertionError("there was no descriptor left")
     except ExecuteError as error:
-        assert "No file descriptor supplied via SCM_RIGHTS" in error.error.desc, error
+        assert "No file descriptor supplied via SCM_RIGHTS" in str(error), error
     await qmp.disconnect()
 
 

@@ -118,6 +118,31 @@ impl Stranger {
         Ok(Self { pidfd: pidfd(pid)? })
     }
 
+    /// Starts `argv` with `-daemonize` and a pid file `pid` in `dir`, waits until the foreground is free, and takes hold
+    /// of what runs on in the background.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fails; says with what words.
+    pub fn daemonize<S: AsRef<OsStr>>(argv: &[S], dir: &Path) -> io::Result<Self> {
+        let pidfile = dir.join("pid");
+        let more = [OsStr::new("-pidfile"), pidfile.as_os_str(), OsStr::new("-daemonize")];
+        let argv: Vec<&OsStr> = argv.iter().map(AsRef::as_ref).chain(more).collect();
+        let mut foreground = Process::spawn(&argv, dir)?;
+        let status = foreground.wait_exit(crate::LIMIT).ok_or(io::ErrorKind::TimedOut)?;
+        let written = fs::read_to_string(&pidfile).unwrap_or_default();
+        // Take hold first, so that it does not outlive a failure.
+        let daemon = written
+            .trim_end()
+            .parse()
+            .map_err(|_| io::Error::other(format!("the pid file holds {written:?}")));
+        let daemon = daemon.and_then(Self::attach);
+        if status.success() {
+            daemon
+        } else {
+            Err(io::Error::other(format!("{status}: {}", foreground.stderr())))
+        }
+    }
+
     /// Waits for its end, at most `limit`; whether it came.
     pub fn wait_exit(&self, limit: Duration) -> bool {
         wait_pidfd(&self.pidfd, limit)

@@ -1,4 +1,5 @@
-//! Random requests, sent to QEMU and to `vmmd` alike: every line must be the same once times and versions are masked.
+//! Random requests, sent to QEMU and to `vmmd` alike: every line must be the same, members in any
+//! order, once times and versions are masked.
 //!
 //! The streams are made from a seed that a failure prints; `DIFFERENTIAL_SEED` runs one again and
 //! `DIFFERENTIAL_STREAMS` says how many to run. Where QEMU 7.2 is not installed this says so and passes.
@@ -7,7 +8,8 @@ use std::os::fd::AsFd;
 use std::process::Command;
 
 use vmm_integration::client::Client;
-use vmm_integration::process::Process;
+use vmm_integration::process::Stranger;
+use vmm_integration::replay::canonical;
 use vmm_integration::vmm::program;
 use vmm_integration::wire::dev_null;
 
@@ -103,12 +105,16 @@ const NOISE: [&[u8]; 24] = [
 ];
 
 /// A small generator of random numbers: all that matters is that a seed gives the same stream again.
-struct Random(u64);
+struct Random {
+    state: u64,
+    /// A command that is not to be made up.
+    left_out: &'static str,
+}
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -124,6 +130,11 @@ impl Random {
 
     fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
+    }
+
+    fn command(&mut self) -> &'static str {
+        let command = self.pick(&COMMANDS);
+        if command == self.left_out { "query-status" } else { command }
     }
 
     fn value(&mut self, depth: usize) -> String {
@@ -148,8 +159,8 @@ impl Random {
     fn request(&mut self) -> Vec<u8> {
         let mut members = vec![match self.below(12) {
             0 => format!("\"execute\": {}", self.value(1)),
-            1 => format!("\"exec-oob\": \"{}\"", self.pick(&COMMANDS)),
-            _ => format!("\"execute\": \"{}\"", self.pick(&COMMANDS)),
+            1 => format!("\"exec-oob\": \"{}\"", self.command()),
+            _ => format!("\"execute\": \"{}\"", self.command()),
         }];
         if !self.one_in(3) {
             members.push(format!(
@@ -195,8 +206,13 @@ struct Write {
     with_fd: bool,
 }
 
+/// On a stopped machine `remove-fd` differs on purpose, so a stream has either `remove-fd` or `stop` in it.
+fn keeps_running(seed: u64) -> bool {
+    seed.is_multiple_of(2)
+}
+
 fn stream(seed: u64) -> Vec<Write> {
-    let mut random = Random(seed);
+    let mut random = Random { state: seed, left_out: if keeps_running(seed) { "stop" } else { "remove-fd" } };
     (0..12)
         .map(|_| Write {
             bytes: (0..=random.below(2)).flat_map(|_| random.request()).collect(),
@@ -205,43 +221,40 @@ fn stream(seed: u64) -> Vec<Write> {
         .collect()
 }
 
-/// A server for one stream after the other.
-struct Server {
-    _process: Process,
-    dir: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(program: &str, options: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let monitor = format!("unix:{}/q.sock,server=on,wait=off{options}", dir.path().display());
-        let argv = [program, "-nodefaults", "-display", "none", "-machine", "none", "-qmp", &monitor];
-        Self { _process: Process::spawn(&argv, dir.path()).unwrap(), dir }
+/// Everything that a server answers to the stream of this seed. After each write a reset byte and a command with an id
+/// of ours show where its answers end.
+fn play(program: &str, options: &str, seed: u64) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("q.sock");
+    let monitor = format!("unix:{},server=on,wait=off{options}", socket.display());
+    let argv = [program, "-S", "-nodefaults", "-display", "none", "-machine", "none", "-qmp", &monitor];
+    // In the background: QEMU 7.2 greets twice, or not at all, who comes before it is through with its start.
+    let _process = Stranger::daemonize(&argv, dir.path()).unwrap();
+    let mut client = Client::connect(&socket).unwrap();
+    client.negotiate();
+    if keeps_running(seed) {
+        client.run("cont");
     }
+    client.run("query-name");
+    client.kept_events();
 
-    /// Everything it answers to a stream, after which a reset byte and a last command show where it ends. Writes are
-    /// made one after the other so that both servers see a descriptor with the same request.
-    fn play(&self, writes: &[Write]) -> Vec<String> {
-        let null = dev_null().unwrap();
-        let mut client = Client::connect(&self.dir.path().join("q.sock")).unwrap();
-        client.negotiate();
-        let mut lines = Vec::new();
-        for (n, write) in writes.iter().enumerate() {
-            let fds = if write.with_fd { vec![null.as_fd()] } else { Vec::new() };
-            let fence = format!("fence {n}");
-            client.send_with_fds(&write.bytes, &fds);
-            client.send(format!("\u{1}{{\"execute\": \"query-name\", \"id\": \"{fence}\"}}"));
-            loop {
-                let line = client.line();
-                let done = line.contains(&fence);
-                lines.push(mask(&line));
-                if done {
-                    break;
-                }
+    let null = dev_null().unwrap();
+    let mut lines = Vec::new();
+    for (n, write) in stream(seed).iter().enumerate() {
+        let fds = if write.with_fd { vec![null.as_fd()] } else { Vec::new() };
+        let fence = format!("fence {n}");
+        client.send_with_fds(&write.bytes, &fds);
+        client.send(format!("\u{1}{{\"execute\": \"query-name\", \"id\": \"{fence}\"}}"));
+        loop {
+            let line = client.line();
+            let done = line.contains(&fence);
+            lines.push(canonical(&mask(&line)));
+            if done {
+                break;
             }
         }
-        lines
     }
+    lines
 }
 
 /// Times, versions and descriptor numbers are what may differ.
@@ -298,11 +311,10 @@ fn random_requests_are_answered_alike() {
             let vmmd = &vmmd;
             scope.spawn(move || {
                 for seed in (first..first + seeds).filter(|seed| seed % jobs == job) {
-                    let writes = stream(seed);
-                    let theirs = Server::start(QEMU, "").play(&writes);
+                    let theirs = play(QEMU, "", seed);
                     let options = if vmmd.ends_with(QEMU) { "" } else { ",max-clients=1,named-fds=monitor" };
-                    let ours = Server::start(&vmmd.to_string_lossy(), options).play(&writes);
-                    compare(seed, &writes, &theirs, &ours);
+                    let ours = play(&vmmd.to_string_lossy(), options, seed);
+                    compare(seed, &theirs, &ours);
                 }
             });
         }
@@ -310,7 +322,7 @@ fn random_requests_are_answered_alike() {
 }
 
 #[track_caller]
-fn compare(seed: u64, writes: &[Write], theirs: &[String], ours: &[String]) {
+fn compare(seed: u64, theirs: &[String], ours: &[String]) {
     let same = theirs.iter().zip(ours).take_while(|(theirs, ours)| theirs == ours).count();
     if same == theirs.len() && same == ours.len() {
         return;
@@ -318,7 +330,7 @@ fn compare(seed: u64, writes: &[Write], theirs: &[String], ours: &[String]) {
     let fences = theirs[..same].iter().filter(|line| line.contains("\"fence ")).count();
     panic!(
         "DIFFERENTIAL_SEED={seed}, write {fences}: {}\n  QEMU: {}\n  ours: {}",
-        writes[fences].bytes.escape_ascii(),
+        stream(seed)[fences].bytes.escape_ascii(),
         theirs.get(same).map_or("nothing", String::as_str),
         ours.get(same).map_or("nothing", String::as_str),
     );

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use vmm_integration::LIMIT;
 use vmm_integration::client::Client;
-use vmm_integration::process::{Process, Stranger};
+use vmm_integration::process::Stranger;
 use vmm_integration::vmm::{Setup, Vmm, is_qemu, program};
 
 #[track_caller]
@@ -44,9 +44,12 @@ fn a_signal_ends_it_with_nobody_connected() {
 
 #[test]
 fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
+    if is_qemu() {
+        return eprintln!("skipped: QEMU 7.2 now and then hangs here");
+    }
     let mut vmm = Vmm::with_monitors(2);
     let mut stuck = vmm.client(0);
-    let requests = "{\"execute\": \"query-commands\"}".repeat(if is_qemu() { 100 } else { 3000 });
+    let requests = "{\"execute\": \"query-commands\"}".repeat(3000);
     stuck.socket().set_nonblocking(true).unwrap();
     // As much as goes in at once; the rest does not matter.
     let _ = stuck.try_send(requests.as_bytes(), &[]);
@@ -122,19 +125,11 @@ fn sockets_are_for_their_owner_alone() {
     assert_eq!(mode & 0o777, 0o600, "{mode:o}");
 }
 
-/// Starts it in the background with these arguments beside the pid file and takes hold of what runs on.
+/// Starts it in the background with these arguments beside the pid file.
 fn daemonize(dir: &Path, args: &[&str]) -> Stranger {
-    let pidfile = dir.join("pid");
-    let mut argv = vec![program().to_string_lossy().into_owned()];
-    argv.extend(args.iter().map(|&arg| arg.to_owned()));
-    argv.extend(["-pidfile", &pidfile.to_string_lossy(), "-daemonize"].map(str::to_owned));
-    let mut parent = Process::spawn(&argv, dir).unwrap();
-    let status = parent.wait_exit(LIMIT).unwrap();
-    let written = fs::read_to_string(&pidfile).unwrap_or_default();
-    let pid = written.trim_end().parse();
-    let daemon = pid.map(|pid| Stranger::attach(pid).unwrap());
-    assert!(status.success(), "{status}: {}", parent.stderr());
-    daemon.unwrap_or_else(|e| panic!("{e}: the pid file holds {written:?}"))
+    let program = program().to_string_lossy().into_owned();
+    let argv = [&[program.as_str()], args].concat();
+    Stranger::daemonize(&argv, dir).unwrap()
 }
 
 #[test]
@@ -202,11 +197,15 @@ fn daemonize_fails_aloud() {
 }
 
 #[test]
-fn unknown_options_are_clear_errors() {
+fn a_slip_in_an_option_is_answered_with_the_nearest_one() {
+    if is_qemu() {
+        return eprintln!("skipped: QEMU does not guess");
+    }
     for (args, wanted) in [
-        (&["-nodefautls"][..], "-nodefautls"),
-        (&["-machine", "nnoe"], "nnoe"),
-        (&["-qmp", "unix:/nowhere,server=perhaps"], "server"),
+        (&["-nodefautls"][..], "-nodefaults"),
+        (&["--dispaly", "none"], "-display"),
+        (&["-machine", "nnoe"], "none"),
+        (&["-qmp", "unix:/nowhere,sever=on"], "server"),
     ] {
         let output = Command::new(program()).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}");

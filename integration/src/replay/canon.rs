@@ -7,7 +7,7 @@
 const MAX_DEPTH: usize = 1100;
 
 /// The line with members sorted and spaces gone; the line itself if it is not one JSON value.
-pub(super) fn canonical(line: &str) -> String {
+pub fn canonical(line: &str) -> String {
     let line = super::mask::mask_devices(line);
     let mut scanner = Scanner { text: &line, at: 0 };
     match scanner.value(0) {

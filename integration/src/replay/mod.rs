@@ -29,6 +29,7 @@ pub mod startline;
 use std::fmt;
 use std::time::Duration;
 
+pub use canon::canonical;
 pub use compare::Difference;
 pub use schedule::run;
 pub use server::Command;
