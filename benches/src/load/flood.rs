@@ -50,14 +50,14 @@ impl Flood {
                 while !stopped.load(Ordering::Relaxed) {
                     flooders.turn()?;
                 }
-                Ok(flooders.commands())
+                Ok(flooders.replies())
             })
             .doing("starting the flood")?;
         Ok(Self { stop, started: Instant::now(), thread: Some(thread) })
     }
 
-    /// Ends the flood, closes its sessions and gives its rate: commands per second that were answered, or, where
-    /// nothing is read, taken by the socket.
+    /// Ends the flood, closes its sessions and gives its rate: commands answered per second; 0 where no answer is
+    /// read.
     ///
     /// # Errors
     ///
@@ -98,8 +98,6 @@ struct Flooder {
     awaited: usize,
     /// How much of `batch` was sent last; short of the whole only when nothing is read.
     sent: usize,
-    /// Bytes sent in all.
-    bytes: usize,
     /// Replies had in all.
     replies: usize,
 }
@@ -115,7 +113,7 @@ impl Flooders {
         for session in sessions {
             let stream = session.into_stream();
             poller.add(&stream, members.len(), flags)?;
-            let mut flooder = Flooder { stream, awaited: 0, sent: batch.len(), bytes: 0, replies: 0 };
+            let mut flooder = Flooder { stream, awaited: 0, sent: batch.len(), replies: 0 };
             if let Kind::InFlight(depth) = kind {
                 flooder.awaited = depth;
                 flooder.send(&batch)?;
@@ -125,13 +123,8 @@ impl Flooders {
         Ok(Self { poller, members, batch, kind })
     }
 
-    /// Commands answered, or sent where no answer is read.
-    fn commands(&self) -> f64 {
-        let of = |member: &Flooder| match self.kind {
-            Kind::InFlight(_) => member.replies,
-            Kind::Unread => member.bytes / QUERY_NAME.len(),
-        };
-        self.members.iter().map(of).sum::<usize>() as f64
+    fn replies(&self) -> f64 {
+        self.members.iter().map(|member| member.replies).sum::<usize>() as f64
     }
 
     fn turn(&mut self) -> Result<()> {
@@ -174,10 +167,7 @@ impl Flooder {
         let from = if self.sent == batch.len() { 0 } else { self.sent };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match rustix::net::send(&self.stream, &batch[from..], flags) {
-            Ok(length) => {
-                self.sent = from + length;
-                self.bytes += length;
-            }
+            Ok(length) => self.sent = from + length,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).doing("flooding a monitor"),
         }
