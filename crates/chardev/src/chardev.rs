@@ -90,7 +90,7 @@ impl Chardev {
         };
         let chardev = Self { id: id.to_owned(), names, source, shared: Arc::default() };
         if let Some((stream, peer)) = client {
-            chardev.shared.park(stream, peer);
+            chardev.park(stream, peer);
         }
         if wait && matches!(chardev.source, Source::Listener(_)) {
             tracing::info!(chardev = id, "waiting for connection on: {}", chardev.filename());
@@ -107,7 +107,7 @@ impl Chardev {
             return;
         }
         let (stream, peer) = self.accept(listener, &mut Backoff::default()).await;
-        self.shared.park(stream, peer);
+        self.park(stream, peer);
     }
 
     /// The id that it was opened with.
@@ -161,12 +161,17 @@ impl Chardev {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     backoff.succeeded();
-                    self.note_name(&stream);
                     return (stream, peer);
                 }
                 Err(error) => backoff.failed(&self.id, &error),
             }
         }
+    }
+
+    /// Keeps a new client for the front end.
+    fn park(&self, stream: Stream, peer: Peer) {
+        self.note_name(&stream);
+        self.shared.park(stream, peer);
     }
 
     /// Remembers what a new connection is called, if that is its own.

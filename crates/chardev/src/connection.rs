@@ -164,3 +164,21 @@ impl fmt::Display for Peer {
         f.write_str(&self.description)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_small() {
+        assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn can_be_shared() {
+        fn shared<T: Send + Sync + fmt::Debug>() {}
+        shared::<Connection>();
+        shared::<crate::Chardev>();
+        shared::<crate::FrontEnd>();
+    }
+}

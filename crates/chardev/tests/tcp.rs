@@ -1,0 +1,95 @@
+//! TCP.
+
+#![cfg(feature = "tcp")]
+
+mod common;
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use chardev::{Address, Backend, Chardev, OpenError, SocketOptions};
+use common::read;
+
+fn address(host: &str, port: u16) -> Address {
+    Address::Tcp { host: host.into(), port, to: None, ipv4: None, ipv6: None }
+}
+
+async fn open(options: SocketOptions) -> Result<Arc<Chardev>, OpenError> {
+    Chardev::open("c", Backend::Socket(options), 1).await.map(Arc::new)
+}
+
+#[tokio::test]
+async fn port_zero_and_a_client() {
+    let chardev = open(SocketOptions::server(address("127.0.0.1", 0))).await.unwrap();
+    let local = chardev.local_addr().unwrap();
+    assert_ne!(local.port(), 0);
+    assert_eq!(chardev.filename(), format!("disconnected:tcp:{local},server=on"));
+    let mut front_end = chardev.front_end(2).unwrap();
+    let mut client = TcpStream::connect(local).unwrap();
+    let peer = client.local_addr().unwrap();
+    let connection = front_end.next().await.unwrap();
+    assert_eq!(chardev.filename(), format!("tcp:{local},server=on <-> {peer}"));
+    assert_eq!(connection.peer().description, format!("tcp:{peer}"));
+    assert_eq!(connection.peer().credentials, None);
+    assert!(!connection.carries_fds());
+    assert!(connection.try_peek(&mut [0; 1]).is_err());
+    client.write_all(b"hello").unwrap();
+    assert_eq!(read(&connection).await.unwrap(), b"hello");
+    drop(connection);
+    assert_eq!(chardev.filename(), format!("disconnected:tcp:{local},server=on"));
+}
+
+#[tokio::test]
+async fn a_range_of_ports() {
+    // Whichever port is busy, the range from it upwards finds another.
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().min(65_000);
+    let to = Some(port + 200);
+    let options = Address::Tcp { host: "127.0.0.1".into(), port, to, ipv4: Some(true), ipv6: None };
+    let chardev = open(SocketOptions::server(options)).await.unwrap();
+    assert_ne!(chardev.local_addr().unwrap(), busy.local_addr().unwrap());
+    let error = open(SocketOptions::server(address("127.0.0.1", chardev.local_addr().unwrap().port()))).await;
+    assert!(matches!(error, Err(OpenError::Bind { .. })));
+}
+
+#[tokio::test]
+async fn everywhere_takes_ipv4() {
+    let chardev = open(SocketOptions::server(address("", 0))).await.unwrap();
+    let port = chardev.local_addr().unwrap().port();
+    let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(chardev.front_end(1).unwrap().next().await.is_some());
+}
+
+#[tokio::test]
+async fn client_mode() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = server.local_addr().unwrap();
+    let chardev = open(SocketOptions::client(address("127.0.0.1", local.port()))).await.unwrap();
+    let mut front_end = chardev.front_end(1).unwrap();
+    let connection = front_end.next().await.unwrap();
+    let (_accepted, peer) = server.accept().unwrap();
+    assert_eq!(chardev.filename(), format!("tcp:{peer} <-> {local}"));
+    drop(connection);
+    assert!(front_end.next().await.is_none());
+    drop(server);
+    let error = open(SocketOptions::client(address("127.0.0.1", local.port()))).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("Failed to connect to '{local}': Connection refused"));
+}
+
+#[tokio::test]
+async fn inherited() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (local, number) = (server.local_addr().unwrap(), server.as_raw_fd());
+    let ours = TcpStream::connect(local).unwrap();
+    let (theirs, _) = server.accept().unwrap();
+    let connected = open(SocketOptions::server(Address::Fd(ours.into()))).await.unwrap();
+    assert!(connected.front_end(1).unwrap().next().await.is_some());
+    let listening = open(SocketOptions::server(Address::Fd(server.into()))).await.unwrap();
+    assert_eq!(listening.filename(), format!("disconnected:fd:{number},server=on"));
+    assert_eq!(listening.local_addr(), Some(local));
+    let _client = TcpStream::connect(local).unwrap();
+    assert!(listening.front_end(1).unwrap().next().await.is_some());
+    drop(theirs);
+}
