@@ -7,7 +7,7 @@ use qmp_command::Router;
 use qmp_protocol::{Format, Version, encode_greeting};
 
 use crate::events::EventHub;
-use crate::session::SessionLimits;
+use crate::session::{Lane, SessionLimits};
 
 /// The capabilities that the greeting offers.
 const CAPABILITIES: &[&str] = &["oob"];
@@ -17,6 +17,7 @@ pub struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) events: EventHub,
     pub(crate) limits: SessionLimits,
+    pub(crate) lane: Lane,
     greetings: [Vec<u8>; 2],
 }
 
@@ -28,7 +29,7 @@ impl Core {
             encode_greeting(&mut line, version, CAPABILITIES, format);
             line
         });
-        Arc::new(Self { router, events, limits, greetings })
+        Arc::new(Self { router, events, limits, lane: Lane::new(), greetings })
     }
 
     /// The events.

@@ -18,6 +18,7 @@
 
 mod input;
 mod outbox;
+mod pace;
 mod state;
 
 use std::collections::VecDeque;
@@ -40,15 +41,13 @@ pub use self::state::{Mode, QmpSession};
 
 use self::input::{Arrival, Input};
 use self::outbox::{Flushed, Outbox};
+pub(crate) use self::pace::Lane;
+use self::pace::Pace;
 use crate::core::Core;
 use crate::events::{Subscription, WakeHandle};
 
 /// In-band requests that wait behind the running one once out-of-band is on: QEMU's eight.
 pub const QUEUE: usize = 8;
-
-/// Requests that a session handles before it lets others have the thread. About what one chunk of a client with 64
-/// commands in flight holds.
-const TURN: u32 = 64;
 
 /// Bytes of events that are copied from the common list at a time.
 const EVENT_BATCH: usize = 32 * 1024;
@@ -128,6 +127,7 @@ pub(crate) struct Session {
     overtaking: Option<Running>,
     queue: VecDeque<Arrival>,
     oob: bool,
+    pace: Pace,
     stall: Option<Pin<Box<Sleep>>>,
     doomed: Option<End>,
 }
@@ -136,6 +136,7 @@ impl Session {
     pub(crate) fn new(connection: Connection, core: Arc<Core>, state: Arc<QmpSession>, format: Format) -> Self {
         let mut outbox = Outbox::default();
         core.greet(outbox.buffer(), format);
+        let pace = Pace::new(core.lane.clone());
         Self {
             input: Input::new(core.limits.json.clone()),
             wake: core.events.sleeper(),
@@ -149,6 +150,7 @@ impl Session {
             overtaking: None,
             queue: VecDeque::new(),
             oob: false,
+            pace,
             stall: None,
             doomed: None,
         }
@@ -163,6 +165,7 @@ impl Session {
         }
         if self.running.is_some() || self.overtaking.is_some() {
             // Whatever happened to the client, a handler is never stopped half way.
+            self.pace.pause();
             return Poll::Pending;
         }
         if let Some(end) = self.doomed.take() {
@@ -173,21 +176,28 @@ impl Session {
                 Poll::Ready(if self.core.events.is_closing() { End::Closed } else { End::Left })
             }
             // Output that has just been written below the mark lets input in again.
-            Turn::Full if self.outbox.len() <= self.core.limits.outbox => self.again(cx),
-            Turn::Spent => self.again(cx),
-            Turn::Over | Turn::Full | Turn::Waiting => Poll::Pending,
+            Turn::Full if self.outbox.len() <= self.core.limits.outbox => {
+                self.pace.spent(cx);
+                Poll::Pending
+            }
+            Turn::Spent => {
+                self.pace.spent(cx);
+                Poll::Pending
+            }
+            Turn::Over | Turn::Full | Turn::Waiting => {
+                self.pace.pause();
+                Poll::Pending
+            }
         }
-    }
-
-    /// Another turn, after others had theirs.
-    fn again(&self, cx: &TaskContext<'_>) -> Poll<End> {
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Runs commands and takes requests, as far as it goes without waiting.
     fn poll_requests(&mut self, cx: &mut TaskContext<'_>) -> Turn {
-        let mut left = TURN;
+        let share = self.pace.poll_share(cx);
+        let mut left = match share {
+            Poll::Ready(share) => share,
+            Poll::Pending => 0,
+        };
         loop {
             self.poll_running(cx);
             if self.core.events.is_closing() {
@@ -210,7 +220,7 @@ impl Session {
                 return Turn::Waiting;
             }
             if left == 0 {
-                return Turn::Spent;
+                return if share.is_ready() { Turn::Spent } else { Turn::Waiting };
             }
             left -= 1;
             match self.input.poll_next(&self.connection, cx) {

@@ -1,0 +1,148 @@
+//! How much a session may do before others have their turn.
+//!
+//! A client that sends more at once than one turn's share goes into the *lane*: of all such sessions of a plane, one at
+//! a time has a turn, in order. So however many clients flood, what any other client asks waits for at most one turn of
+//! one of them; and before each such turn the runtime looks for I/O, so that it learns of that other client.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// Requests that a session handles in a turn. About what one chunk of a client with 64 commands in flight holds.
+const SHARE: u32 = 64;
+
+/// The same in the lane, where somebody may be waiting.
+const LANE_SHARE: u32 = 32;
+
+/// The lane of one plane. Clones are the same lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane(Arc<Semaphore>);
+
+impl Lane {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+type Queued = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// Where a session stands.
+enum State {
+    /// Outside the lane.
+    Free,
+    /// Waiting for its turn in the lane.
+    Queued(Queued),
+    /// At its head, while the runtime looks for I/O.
+    Yielding(OwnedSemaphorePermit),
+    /// Having its turn.
+    Turn(OwnedSemaphorePermit),
+}
+
+/// One session's pace.
+pub(crate) struct Pace {
+    lane: Lane,
+    state: State,
+}
+
+impl Pace {
+    pub(crate) fn new(lane: Lane) -> Self {
+        Self { lane, state: State::Free }
+    }
+
+    /// How many requests the session may handle now. Pending, and woken later, while it is the turn of another.
+    pub(crate) fn poll_share(&mut self, cx: &mut Context<'_>) -> Poll<u32> {
+        match std::mem::replace(&mut self.state, State::Free) {
+            State::Free => Poll::Ready(SHARE),
+            State::Yielding(permit) | State::Turn(permit) => {
+                self.state = State::Turn(permit);
+                Poll::Ready(LANE_SHARE)
+            }
+            State::Queued(queued) => {
+                self.poll_queue(queued, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The share is used up and there is more to do: on with it in the lane.
+    pub(crate) fn spent(&mut self, cx: &mut Context<'_>) {
+        // Gives up the turn first, so that others come before the next one.
+        self.state = State::Free;
+        let lane = self.lane.0.clone();
+        self.poll_queue(Box::pin(lane.acquire_owned()), cx);
+    }
+
+    /// The session has to wait for something else: its turn is over.
+    pub(crate) fn pause(&mut self) {
+        if matches!(self.state, State::Turn(_)) {
+            self.state = State::Free;
+        }
+    }
+
+    fn poll_queue(&mut self, mut queued: Queued, cx: &mut Context<'_>) {
+        self.state = match queued.as_mut().poll(cx) {
+            Poll::Pending => State::Queued(queued),
+            Poll::Ready(Ok(permit)) => {
+                // Its first poll asks the runtime to wake this task once it has looked for I/O.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                State::Yielding(permit)
+            }
+            // Nobody closes the semaphore.
+            Poll::Ready(Err(_)) => State::Free,
+        };
+    }
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pace").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    fn share(pace: &mut Pace) -> Poll<u32> {
+        pace.poll_share(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn floods_take_turns_and_others_do_not_wait() {
+        let lane = Lane::new();
+        let [mut a, mut b, mut quiet] = [(); 3].map(|()| Pace::new(lane.clone()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(share(&mut a), Poll::Ready(SHARE));
+        a.spent(&mut cx);
+        b.spent(&mut cx);
+        assert_eq!(share(&mut b), Poll::Pending, "a has the lane");
+        assert_eq!(share(&mut a), Poll::Ready(LANE_SHARE));
+        assert_eq!(share(&mut quiet), Poll::Ready(SHARE));
+
+        a.spent(&mut cx);
+        assert_eq!(share(&mut a), Poll::Pending, "behind b now");
+        assert_eq!(share(&mut b), Poll::Pending, "the runtime looks for I/O first");
+        assert_eq!(share(&mut b), Poll::Ready(LANE_SHARE));
+        b.pause();
+        assert_eq!(share(&mut b), Poll::Ready(SHARE), "out of the lane");
+        assert_eq!(share(&mut a), Poll::Pending);
+        assert_eq!(share(&mut a), Poll::Ready(LANE_SHARE));
+    }
+
+    #[test]
+    fn a_session_that_ends_in_the_lane_frees_it() {
+        let lane = Lane::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let [mut gone, mut next] = [(); 2].map(|()| Pace::new(lane.clone()));
+        gone.spent(&mut cx);
+        next.spent(&mut cx);
+        drop(gone);
+        assert_eq!(share(&mut next), Poll::Pending);
+        assert_eq!(share(&mut next), Poll::Ready(LANE_SHARE));
+    }
+}
