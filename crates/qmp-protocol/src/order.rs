@@ -19,13 +19,17 @@ pub fn qdict_bucket(key: &[u8]) -> u32 {
 
 /// [`qdict_bucket`] of a Rust string, whose U+0000 is one byte and not two.
 pub(crate) fn qdict_bucket_of(key: &str) -> u32 {
-    let nuls = key.bytes().filter(|&byte| byte == 0).count();
-    if nuls == 0 {
-        return qdict_bucket(key.as_bytes());
+    match key.bytes().filter(|&byte| byte == 0).count() {
+        0 => qdict_bucket(key.as_bytes()),
+        nuls => bucket(key.len() + nuls, encoded(key)),
     }
-    let bytes =
-        key.bytes().flat_map(|byte| if byte == 0 { [Some(0xC0), Some(0x80)] } else { [Some(byte), None] });
-    bucket(key.len() + nuls, bytes.flatten())
+}
+
+/// The bytes of `key` in QEMU's encoding.
+fn encoded(key: &str) -> impl Iterator<Item = u8> {
+    key.bytes()
+        .flat_map(|byte| if byte == 0 { [Some(0xC0), Some(0x80)] } else { [Some(byte), None] })
+        .flatten()
 }
 
 fn bucket(len: usize, bytes: impl Iterator<Item = u8>) -> u32 {
@@ -80,7 +84,7 @@ const MIN_SHIFT: usize = 3;
 
 /// The order in which GLib's hash table walks `keys` when they were inserted in the order given.
 ///
-/// Keys are taken to be distinct and free of U+0000, as names of parameters and objects are.
+/// Keys are taken to be distinct.
 ///
 /// ```
 /// assert_eq!(qmp_protocol::order::glib_order(&["foo", "bar"]), ["bar", "foo"]);
@@ -137,7 +141,7 @@ impl<'a> GlibTable<'a> {
 /// GLib's string hash (djb2 over signed bytes). The values 0 and 1 mark free slots there and are moved to 2.
 fn string_hash(key: &str) -> u32 {
     let add = |hash: u32, byte: u8| hash.wrapping_mul(33).wrapping_add_signed(i32::from(byte.cast_signed()));
-    key.bytes().fold(5381, add).max(2)
+    encoded(key).fold(5381, add).max(2)
 }
 
 #[cfg(test)]
@@ -188,6 +192,8 @@ mod tests {
     fn glib_tables_walk_in_the_recorded_orders() {
         assert_eq!(glib_order(&["foo", "bar"]), ["bar", "foo"]);
         assert_eq!(glib_order(&["aa", "bb", "cc", "dd"])[0], "aa");
+        assert_eq!(glib_order(&["𝄞\0", "/"]), ["𝄞\0", "/"]);
+        assert_eq!(glib_order(&["/", "x-😀"]), ["x-😀", "/"]);
         assert_eq!(glib_order(&[]), [""; 0]);
     }
 

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::value::Value;
 
 /// The exact path's state between two slices of input.
-#[derive(Debug)]
 pub(super) struct Assembler {
     limits: Limits,
     state: State,
@@ -77,7 +76,7 @@ impl Assembler {
                     self.state = next;
                     self.take(input, 1);
                     if let State::String(quote) = next {
-                        let room = (self.limits.bytes + 1).saturating_sub(self.token_len());
+                        let room = self.limits.bytes.saturating_add(1).saturating_sub(self.token_len());
                         let run = scanner::string_run(quote, input).min(room);
                         self.take(input, run);
                     }

@@ -1,5 +1,7 @@
 //! The decoder: what a session holds of its client's unfinished input.
 
+use std::fmt;
+
 use super::assembler::Assembler;
 use super::fast;
 use crate::message::Message;
@@ -36,7 +38,6 @@ impl Default for Limits {
 /// assert_eq!(request.execute, "stop");
 /// assert_eq!(input, b" {");
 /// ```
-#[derive(Debug)]
 pub struct Decoder {
     assembler: Assembler,
     oob: bool,
@@ -89,5 +90,16 @@ impl Decoder {
     /// Forgets unfinished input, as when the client has gone. Whether out-of-band is enabled stays as it is.
     pub fn reset(&mut self) {
         self.assembler.reset();
+    }
+}
+
+impl fmt::Debug for Decoder {
+    /// Says how much is held, not what: it is a client's text, of any length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("limits", self.assembler.limits())
+            .field("oob", &self.oob)
+            .field("held_bytes", &self.held_bytes())
+            .finish_non_exhaustive()
     }
 }
