@@ -47,3 +47,8 @@ pub use encode::{
 pub use error::{EncodeError, Error, ErrorClass};
 pub use message::{Malformed, Message, Request};
 pub use value::{Iter, Number, Object, Value, to_value};
+
+/// Keeps the example in the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
