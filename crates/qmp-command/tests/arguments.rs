@@ -1,5 +1,7 @@
 //! Arguments against structs: every complaint here was made by QEMU 7.2 for the same arguments.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use qmp_command::arguments::decode;
 use qmp_command::schema::Null;
 use qmp_protocol::{Number, Object, Value};

@@ -1,5 +1,7 @@
 //! Flat unions: every complaint here was made by QEMU 7.2 for the same arguments and the same declarations.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use qmp_command::QapiType;
 use qmp_command::arguments::decode;
 use qmp_protocol::Object;

@@ -105,7 +105,7 @@ use syn::{Data, DeriveInput, Error};
 /// ```
 /// ```compile_fail
 /// # use qmp_command::QapiType; use serde::Deserialize;
-/// #[derive(Deserialize, QapiType)]
+/// #[derive(Default, Deserialize, QapiType)]
 /// #[serde(default)]
 /// struct A { a: Option<u8> }
 /// ```
@@ -141,7 +141,7 @@ use syn::{Data, DeriveInput, Error};
 /// enum A { B, #[serde(other)] C }
 /// ```
 ///
-/// Tuples, unit structs, generics, and types that QAPI does not have:
+/// Tuples, unit structs, wrappers with a name of their own, generics, and types that QAPI does not have:
 ///
 /// ```compile_fail
 /// # use qmp_command::QapiType; use serde::Deserialize;
@@ -152,6 +152,12 @@ use syn::{Data, DeriveInput, Error};
 /// # use qmp_command::QapiType; use serde::Deserialize;
 /// #[derive(Deserialize, QapiType)]
 /// struct A;
+/// ```
+/// ```compile_fail
+/// # use qmp_command::QapiType; use serde::Deserialize;
+/// #[derive(Deserialize, QapiType)]
+/// #[qapi(name = "B")]
+/// struct A(u8);
 /// ```
 /// ```compile_fail
 /// # use qmp_command::QapiType; use serde::Serialize;
@@ -194,6 +200,9 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         ));
     }
     let container = attributes::ContainerAttributes::parse(&input.attrs)?;
+    if let (Some(tag_type), None) = (&container.tag_type, &container.tag) {
+        return Err(Error::new(tag_type.span(), "only an enum with `#[serde(tag = \"..\")]` has a tag"));
+    }
     let target = write::Target::new(input, container)?;
     match &input.data {
         Data::Struct(data) => structs::expand(&target, data),

@@ -54,9 +54,23 @@ fn named(target: &Target<'_>, fields: &FieldsNamed) -> Result<TokenStream> {
     Ok(target.describe(&quote!(#schema::TypeDef::Struct { #head, members: #members })))
 }
 
+const NO_OWN_DESCRIPTION: &str =
+    "a struct that wraps one value is described as that value, and has no name or features";
+
 /// Another type under the same description: it has no name of its own.
 fn wrapper(target: &Target<'_>, field: &Field) -> Result<TokenStream> {
-    FieldAttributes::parse(&field.attrs)?;
+    let container = &target.attributes;
+    if let Some(name) = &container.name {
+        return Err(Error::new(name.span(), NO_OWN_DESCRIPTION));
+    }
+    let attributes = FieldAttributes::parse(&field.attrs)?;
+    if !container.features.is_empty()
+        || !attributes.features.is_empty()
+        || attributes.size
+        || attributes.union.is_some()
+    {
+        return Err(Error::new(target.ident.span(), NO_OWN_DESCRIPTION));
+    }
     let (ident, schema, ty) = (target.ident, &target.schema, &field.ty);
     let inner = quote_spanned!(ty.span()=> <#ty as #schema::QapiType>);
     Ok(quote! {

@@ -2,6 +2,8 @@
 //!
 //! Both get a `Deserialize` that asks for groups of members of one object, one after the other: first the base, the
 //! tag among it, then the branch that the tag chose. `qmp_command::arguments::flat` has the other half.
+//!
+//! Names that start with `__` are ours: an author's type may be called anything else, `A` for instance.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -31,7 +33,7 @@ pub(crate) fn expand(target: &Target<'_>, data: &DataEnum) -> Result<TokenStream
     let branches = branches(schema, &choices);
     let decode = choices.iter().map(|Choice { ident, ty, .. }| match ty {
         Some(ty) => quote_spanned!(ty.span()=> __Tag::#ident =>
-            #schema::private::next_group::<#ty, A>(rest).map(Self::#ident)),
+            #schema::private::next_group::<#ty, __A>(rest).map(Self::#ident)),
         None => quote!(__Tag::#ident => ::std::result::Result::Ok(Self::#ident)),
     });
     let head = target.head();
@@ -58,9 +60,9 @@ pub(crate) fn expand(target: &Target<'_>, data: &DataEnum) -> Result<TokenStream
                 #branches
             }
 
-            fn choose<'de, A>(tag: __Tag, rest: &mut A) -> ::std::result::Result<Self, A::Error>
+            fn choose<'de, __A>(tag: __Tag, rest: &mut __A) -> ::std::result::Result<Self, __A::Error>
             where
-                A: #schema::private::serde::de::SeqAccess<'de>,
+                __A: #schema::private::serde::de::SeqAccess<'de>,
             {
                 let _ = &rest;
                 match tag { #(#decode,)* }
@@ -200,9 +202,9 @@ fn flat(target: &Target<'_>, complete: &TokenStream) -> TokenStream {
         impl #schema::private::Flat for #ident {
             type Base = __Base;
 
-            fn complete<'de, A>(base: __Base, rest: &mut A) -> ::std::result::Result<Self, A::Error>
+            fn complete<'de, __A>(base: __Base, rest: &mut __A) -> ::std::result::Result<Self, __A::Error>
             where
-                A: #schema::private::serde::de::SeqAccess<'de>,
+                __A: #schema::private::serde::de::SeqAccess<'de>,
             {
                 #complete
             }
@@ -210,9 +212,9 @@ fn flat(target: &Target<'_>, complete: &TokenStream) -> TokenStream {
 
         #[automatically_derived]
         impl<'de> #schema::private::serde::Deserialize<'de> for #ident {
-            fn deserialize<D>(deserializer: D) -> ::std::result::Result<Self, D::Error>
+            fn deserialize<__D>(deserializer: __D) -> ::std::result::Result<Self, __D::Error>
             where
-                D: #schema::private::serde::Deserializer<'de>,
+                __D: #schema::private::serde::Deserializer<'de>,
             {
                 #schema::private::deserialize(deserializer)
             }

@@ -1,7 +1,7 @@
 //! Flat unions: objects whose members are declared in groups.
 //!
 //! A union's members stand in one object: those of the base, the tag among them, and those of the branch that the tag
-//! chose. To serde such a type says "struct" under a name of its own, [`FLAT`]. The decoder of this crate then hands it
+//! chose. To serde such a type says "struct" under a name of its own, `FLAT`. The decoder of this crate then hands it
 //! a sequence whose elements are groups of members of that one object, and complains of left-over members when all
 //! groups are done. So a union adds nothing to a path, and members are checked in QAPI's order.
 //!
