@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::net::UnixStream;
 
-use crate::scm::{Peeked, Received};
+use crate::scm::{Peeked, Received, Taken};
 use crate::shared::Slot;
 use crate::stream::Stream;
 
@@ -66,6 +66,18 @@ impl Connection {
     /// `WouldBlock`, what the socket says, or `Unsupported` where descriptors cannot come.
     pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked> {
         self.stream.try_peek(buf)
+    }
+
+    /// Takes what is there when no descriptors come with it, else shows it and takes nothing: a look and a read in one.
+    /// `buf` must not be empty.
+    ///
+    /// This is how a session reads. When it returns less than `buf` has room for, the next call fails with
+    /// `WouldBlock` without asking the kernel, until something new has arrived.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what the socket says.
+    pub fn try_take(&self, buf: &mut [u8]) -> io::Result<Taken> {
+        self.stream.try_take(buf)
     }
 
     /// Reads bytes, and pushes the descriptors that came with the last write among them: close-on-exec, in the order

@@ -60,4 +60,4 @@ pub use chardev::Chardev;
 pub use connection::{Connection, Credentials, Peer};
 pub use error::OpenError;
 pub use front_end::FrontEnd;
-pub use scm::{MAX_FDS, Peeked, Received};
+pub use scm::{MAX_FDS, Peeked, Received, Taken};

@@ -34,6 +34,16 @@ pub struct Peeked {
     pub fds: bool,
 }
 
+/// What [`Connection::try_take`](crate::Connection::try_take) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// So many bytes were taken; no descriptors came with them. 0: the peer has closed its side.
+    Bytes(usize),
+    /// So many bytes are shown in the buffer, and none was taken: there are descriptors among them, as [`Peeked::fds`]
+    /// says.
+    Fds(usize),
+}
+
 /// What [`Connection::try_recv`](crate::Connection::try_recv) took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
@@ -57,6 +67,16 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Peeked> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let RecvMsg { bytes, flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
     Ok(Peeked { len: bytes, fds: flags.contains(ReturnFlags::CTRUNC) })
+}
+
+/// Takes what is there, unless there are descriptors among it.
+pub(crate) fn take(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Taken> {
+    let shown = peek(fd, buf)?;
+    if shown.fds || shown.len == 0 {
+        return Ok(if shown.fds { Taken::Fds(shown.len) } else { Taken::Bytes(0) });
+    }
+    // What has been shown is there and has no descriptors, whatever arrived meanwhile.
+    receive_plain(fd, &mut buf[..shown.len]).map(Taken::Bytes)
 }
 
 /// Reads bytes, and pushes the descriptors that come with them.
@@ -132,6 +152,23 @@ mod tests {
             assert!(control.push(SendAncillaryMessage::ScmRights(&copies)));
         }
         sendmsg(to, &[io::IoSlice::new(bytes)], &mut control, SendFlags::empty())
+    }
+
+    #[test]
+    fn takes_in_one_go_up_to_descriptors() {
+        let (ours, theirs) = pair();
+        let mut buf = [0; 16];
+        write(&theirs, b"ab", 0).unwrap();
+        write(&theirs, b"cd", 0).unwrap();
+        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(4));
+        write(&theirs, b"ef", 0).unwrap();
+        write(&theirs, b"gh", 1).unwrap();
+        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Fds(4));
+        let mut fds = Vec::new();
+        assert_eq!(receive(ours.as_fd(), &mut buf, &mut fds).unwrap().len, 4, "nothing was taken before");
+        assert_eq!(fds.len(), 1);
+        drop(theirs);
+        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(0));
     }
 
     fn pair() -> (UnixStream, UnixStream) {

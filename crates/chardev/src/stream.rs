@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use crate::scm::{self, Peeked, Received};
+use crate::scm::{self, Peeked, Received, Taken};
 use crate::stdio::Stdio;
 
 #[derive(Debug)]
@@ -42,6 +42,28 @@ impl Stream {
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || scm::peek(stream.as_fd(), buf)),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    pub(crate) fn try_take(&self, buf: &mut [u8]) -> io::Result<Taken> {
+        let room = buf.len();
+        // What stays when tokio knows already that there is nothing.
+        let mut taken = Err(io::ErrorKind::WouldBlock.into());
+        let _ = match self {
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || {
+                taken = scm::take(stream.as_fd(), buf);
+                would_block_next(&taken, room)
+            }),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || {
+                taken = scm::receive_plain(stream.as_fd(), buf).map(Taken::Bytes);
+                would_block_next(&taken, room)
+            }),
+            Self::Stdio(stdio) => {
+                taken = stdio.try_read(buf).map(Taken::Bytes);
+                Ok(())
+            }
+        };
+        taken
     }
 
     pub(crate) fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
@@ -85,5 +107,19 @@ impl Stream {
 
     pub(crate) fn carries_fds(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+}
+
+/// Whether another read would find nothing: `WouldBlock` then, for `try_io` to clear the readiness, which saves the
+/// read that would only be told so.
+///
+/// A read that takes some bytes and less than it had room for has emptied the socket: no descriptors stopped it short,
+/// or it would have said [`Taken::Fds`]. tokio clears only the readiness that it had seen before the read. What comes
+/// later makes epoll report anew, and the end of the stream is a readiness of its own that is never cleared.
+fn would_block_next(taken: &io::Result<Taken>, room: usize) -> io::Result<()> {
+    match taken {
+        Ok(Taken::Bytes(len)) if *len > 0 && *len < room => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
     }
 }

@@ -3,9 +3,9 @@
 //! What a request can see is the newest write with fds that began at or before the request's last byte. `recvmsg`
 //! glues a write without fds to one with fds that follows it, so bytes read in bulk would not tell where the
 //! latter began. One look first does: the kernel says whether a write with fds is among the bytes it shows
-//! ([`Connection::try_peek`](chardev::Connection::try_peek)).
+//! ([`Connection::try_take`]).
 //!
-//! * It is not: exactly those bytes are read at once.
+//! * It is not: exactly those bytes are taken at once.
 //! * It is: the decoder is shown the bytes up to the end of the next message, and exactly these are read. Fds that
 //!   arrive with them belong to a write that began inside them, and replace the pending ones before the message
 //!   is looked at.
@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 
-use chardev::{Connection, Peeked, Received};
+use chardev::{Connection, Received, Taken};
 use qmp_command::PendingFds;
 use qmp_protocol::{Decoder, Limits, Message};
 
@@ -31,28 +31,18 @@ thread_local! {
 
 /// What can be read from: a [`Connection`], or a test.
 pub(crate) trait Source {
-    fn carries_fds(&self) -> bool;
-    fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked>;
+    fn try_take(&self, buf: &mut [u8]) -> io::Result<Taken>;
     fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received>;
-    fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize>;
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 impl Source for Connection {
-    fn carries_fds(&self) -> bool {
-        Self::carries_fds(self)
-    }
-
-    fn try_peek(&self, buf: &mut [u8]) -> io::Result<Peeked> {
-        Self::try_peek(self, buf)
+    fn try_take(&self, buf: &mut [u8]) -> io::Result<Taken> {
+        Self::try_take(self, buf)
     }
 
     fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
         Self::try_recv(self, buf, fds)
-    }
-
-    fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Self::try_recv_plain(self, buf)
     }
 
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -190,19 +180,14 @@ impl Input {
     }
 
     fn fill(&mut self, source: &impl Source, buffer: &mut [u8]) -> io::Result<Filled> {
-        if !source.carries_fds() {
-            return source.try_recv_plain(buffer).map(bytes_or_eof);
-        }
-        let peeked = source.try_peek(buffer)?;
-        if peeked.len == 0 {
-            return Ok(Filled::Eof);
-        }
-        if !peeked.fds {
-            return source.try_recv_plain(&mut buffer[..peeked.len]).map(bytes_or_eof);
-        }
-        let mut shown = &buffer[..peeked.len];
+        let mut shown = match source.try_take(buffer)? {
+            Taken::Bytes(0) => return Ok(Filled::Eof),
+            Taken::Bytes(len) => return Ok(Filled::Bytes(len)),
+            Taken::Fds(len) => &buffer[..len],
+        };
+        let all = shown.len();
         let message = self.decoder.next(&mut shown);
-        let len = peeked.len - shown.len();
+        let len = all - shown.len();
         self.receive_exactly(source, &mut buffer[..len])?;
         Ok(Filled::Decoded(message))
     }
@@ -228,8 +213,4 @@ impl Input {
         }
         Ok(())
     }
-}
-
-fn bytes_or_eof(len: usize) -> Filled {
-    if len == 0 { Filled::Eof } else { Filled::Bytes(len) }
 }
