@@ -30,6 +30,9 @@ use crate::{CommandResult, Outcome, arguments};
 /// A command's whole stack. Boxed once, out here: inside, every layer's future is a plain value.
 pub(crate) type Stack = BoxCloneSyncService<Invocation, Outcome, Infallible>;
 
+/// Puts a command's layers around its handler.
+type BuildStack = Box<dyn FnOnce(Arc<Metadata>, &Shared) -> Stack + Send>;
+
 /// What all stacks of one router share.
 pub(crate) struct Shared {
     pub(crate) authority: Arc<dyn Authority>,
@@ -42,7 +45,7 @@ pub struct Command {
     pub(crate) metadata: Metadata,
     pub(crate) describe: fn(&mut Types) -> (TypeRef, TypeRef),
     pub(crate) check: fn(&Types, &TypeRef) -> Result<(), SchemaError>,
-    pub(crate) stack: Box<dyn FnOnce(Arc<Metadata>, &Shared) -> Stack + Send>,
+    pub(crate) stack: BuildStack,
 }
 
 impl Command {
@@ -135,7 +138,7 @@ impl CommandBuilder {
         A: DeserializeOwned + QapiType + 'static,
         R: Serialize + QapiType + 'static,
     {
-        self.finish(HandlerService(Arc::new(move |context, arguments| handler(context, arguments))))
+        self.finish(HandlerService(Arc::new(handler)))
     }
 
     /// The command, with a handler that may block its thread.
@@ -152,7 +155,9 @@ impl CommandBuilder {
         self.finish(HandlerService(Arc::new(move |context, arguments| {
             let handler = handler.clone();
             let span = tracing::Span::current();
-            Blocking { join: tokio::task::spawn_blocking(move || span.in_scope(|| handler(context, arguments))) }
+            Blocking {
+                join: tokio::task::spawn_blocking(move || span.in_scope(|| handler(context, arguments))),
+            }
         })))
     }
 
@@ -177,8 +182,9 @@ fn check_arguments<A: DeserializeOwned>(types: &Types, arguments: &TypeRef) -> R
     match arguments {
         TypeRef::Empty => Ok(()),
         TypeRef::Named(name) => match types.get(name) {
-            Some(TypeDef::Struct { members, .. }) => arguments::check_fields::<A>(members),
-            Some(TypeDef::Union { .. }) => Ok(()),
+            Some(TypeDef::Struct { .. } | TypeDef::Union { .. }) => {
+                arguments::check_type::<A>(types, arguments)
+            }
             _ => Err(SchemaError::arguments_not_a_struct(name)),
         },
         other => Err(SchemaError::arguments_not_a_struct(&format!("{other:?}"))),

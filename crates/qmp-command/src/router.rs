@@ -165,7 +165,9 @@ impl Router {
             ));
         };
         if context.is_oob() && !entry.metadata.allow_oob {
-            return RouteFuture::refused(Error::generic(format!("The command {execute} does not support OOB")));
+            return RouteFuture::refused(Error::generic(format!(
+                "The command {execute} does not support OOB"
+            )));
         }
         RouteFuture {
             state: State::Running { call: entry.stack.clone().oneshot(Invocation { arguments, context }) },

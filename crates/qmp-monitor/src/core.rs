@@ -58,6 +58,9 @@ impl Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("router", &self.router).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("router", &self.router)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -161,7 +161,11 @@ impl Serving {
             self.reap(ended);
         }
         if !self.sessions.is_empty() {
-            tracing::warn!(monitor = &*self.id, sessions = self.sessions.len(), "sessions did not end in time");
+            tracing::warn!(
+                monitor = &*self.id,
+                sessions = self.sessions.len(),
+                "sessions did not end in time"
+            );
             self.sessions.shutdown().await;
         }
     }

@@ -59,7 +59,9 @@ mod run_state;
 pub use chardev;
 pub use chardev::Chardev;
 pub use fd_registry::{self, FdSets};
-pub use qmp_command::{self, Command, CommandError, CommandResult, Context, QapiType, layers::authorize::Authority};
+pub use qmp_command::{
+    self, Command, CommandError, CommandResult, Context, QapiType, layers::authorize::Authority,
+};
 pub use qmp_monitor::{
     EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, NamedFdsScope, QmpSession,
     SessionLimits,

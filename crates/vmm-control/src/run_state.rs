@@ -203,6 +203,9 @@ mod tests {
         let names = [RunState::FinishMigrate, RunState::GuestPanicked, RunState::Inmigrate, RunState::SaveVm];
         let json = serde_json::to_string(&names).unwrap();
         assert_eq!(json, r#"["finish-migrate","guest-panicked","inmigrate","save-vm"]"#);
-        assert_eq!(serde_json::to_string(&ShutdownCause::HostQmpSystemReset).unwrap(), r#""host-qmp-system-reset""#);
+        assert_eq!(
+            serde_json::to_string(&ShutdownCause::HostQmpSystemReset).unwrap(),
+            r#""host-qmp-system-reset""#
+        );
     }
 }

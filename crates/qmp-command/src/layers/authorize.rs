@@ -135,7 +135,11 @@ mod tests {
     struct OnlyOob;
     impl Authority for OnlyOob {
         fn authorize(&self, command: &Metadata, context: &Context) -> Result<(), CommandError> {
-            if context.is_oob() { Ok(()) } else { Err(CommandError::generic(format!("not {}", command.name))) }
+            if context.is_oob() {
+                Ok(())
+            } else {
+                Err(CommandError::generic(format!("not {}", command.name)))
+            }
         }
     }
 

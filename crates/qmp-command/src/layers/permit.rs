@@ -66,7 +66,9 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         match self.permit.0.clone().try_lock_owned() {
-            Ok(guard) => PermitFuture { state: State::Running { inner: self.inner.call(request), _guard: guard } },
+            Ok(guard) => {
+                PermitFuture { state: State::Running { inner: self.inner.call(request), _guard: guard } }
+            }
             Err(_) => {
                 // The service that was polled ready makes the call; its clone stays behind.
                 let clone = self.inner.clone();

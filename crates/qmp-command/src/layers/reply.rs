@@ -132,10 +132,12 @@ mod tests {
 
     #[test]
     fn a_panic_in_the_call_and_in_the_future_is_a_generic_error() {
-        let in_call = tower::service_fn(|_: Invocation| -> std::future::Ready<Result<Payload, CommandError>> {
-            panic!("at once")
-        });
-        let in_future = tower::service_fn(async |_: Invocation| -> Result<Payload, CommandError> { panic!("later") });
+        let in_call =
+            tower::service_fn(|_: Invocation| -> std::future::Ready<Result<Payload, CommandError>> {
+                panic!("at once")
+            });
+        let in_future =
+            tower::service_fn(async |_: Invocation| -> Result<Payload, CommandError> { panic!("later") });
         let a = task::spawn(ReplyLayer::new("x").layer(in_call).oneshot(invocation())).poll();
         let b = task::spawn(ReplyLayer::new("x").layer(in_future).oneshot(invocation())).poll();
         for outcome in [a, b] {
@@ -149,11 +151,12 @@ mod tests {
 
     #[test]
     fn an_error_becomes_an_outcome() {
-        let (mut service, mut handle) = mock::spawn_layer::<Invocation, Payload, _>(
-            tower::layer::layer_fn(|mock: mock::Mock<Invocation, Payload>| {
-                ReplyLayer::new("x").layer(tower::util::MapErr::new(mock, |_| CommandError::generic("refused")))
-            }),
-        );
+        let (mut service, mut handle) = mock::spawn_layer::<Invocation, Payload, _>(tower::layer::layer_fn(
+            |mock: mock::Mock<Invocation, Payload>| {
+                ReplyLayer::new("x")
+                    .layer(tower::util::MapErr::new(mock, |_| CommandError::generic("refused")))
+            },
+        ));
         assert_ready!(service.poll_ready()).unwrap();
         let mut reply = task::spawn(service.call(invocation()));
         assert_pending!(reply.poll());

@@ -87,7 +87,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn names_the_command_and_the_limit() {
         let never = tower::service_fn(async |()| std::future::pending::<Result<(), CommandError>>().await);
-        let error = TimeoutLayer::new("x", Duration::from_secs(2)).layer(never).oneshot(()).await.unwrap_err();
+        let error =
+            TimeoutLayer::new("x", Duration::from_secs(2)).layer(never).oneshot(()).await.unwrap_err();
         assert_eq!(error.to_string(), "The command x did not finish within 2000 ms");
     }
 
@@ -96,7 +97,8 @@ mod tests {
         let fails = tower::service_fn(async |()| {
             Err::<(), _>(CommandError::generic("no").class(ErrorClass::DeviceNotFound))
         });
-        let error = TimeoutLayer::new("x", Duration::from_secs(2)).layer(fails).oneshot(()).await.unwrap_err();
+        let error =
+            TimeoutLayer::new("x", Duration::from_secs(2)).layer(fails).oneshot(()).await.unwrap_err();
         assert_eq!((error.as_qmp().class, error.to_string().as_str()), (ErrorClass::DeviceNotFound, "no"));
     }
 }

@@ -132,10 +132,8 @@ mod tests {
                 scope.spawn(move || (0..500u32).for_each(|n| log.append((writer, n))));
             }
         });
-        let seen: Vec<Vec<_>> = readers
-            .iter_mut()
-            .map(|r| std::iter::from_fn(|| r.next().copied()).collect())
-            .collect();
+        let seen: Vec<Vec<_>> =
+            readers.iter_mut().map(|r| std::iter::from_fn(|| r.next().copied()).collect()).collect();
         assert_eq!(seen[0].len(), 2000);
         assert!(seen.iter().all(|s| *s == seen[0]));
         for writer in 0..4 {

@@ -85,7 +85,8 @@ impl EventSpec {
 
 /// Capital letters, digits and `_`, starting with a letter; a downstream prefix (`__COM.EXAMPLE_`) may stand before.
 fn is_event_name(name: &str) -> bool {
-    let own = name.strip_prefix("__").and_then(|rest| rest.split_once('_')).map_or(name, |(_domain, own)| own);
+    let own =
+        name.strip_prefix("__").and_then(|rest| rest.split_once('_')).map_or(name, |(_domain, own)| own);
     own.starts_with(|c: char| c.is_ascii_uppercase())
         && own.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
         && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "_.-".contains(c))

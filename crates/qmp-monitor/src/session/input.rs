@@ -201,7 +201,9 @@ impl Input {
                 other => other?,
             };
             if received.truncated {
-                tracing::warn!("fds were lost on their way (too many, or no room for them here): all are closed");
+                tracing::warn!(
+                    "fds were lost on their way (too many, or no room for them here): all are closed"
+                );
                 self.pending = PendingFds::default();
             } else if received.fds {
                 self.pending = PendingFds::new(fds);

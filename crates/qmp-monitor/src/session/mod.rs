@@ -133,7 +133,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(connection: Connection, core: Arc<Core>, state: Arc<QmpSession>, format: Format) -> Self {
+    pub(crate) fn new(
+        connection: Connection,
+        core: Arc<Core>,
+        state: Arc<QmpSession>,
+        format: Format,
+    ) -> Self {
         let mut outbox = Outbox::default();
         core.greet(outbox.buffer(), format);
         let pace = Pace::new(core.lane.clone());
@@ -240,7 +245,9 @@ impl Session {
                 let running = self.call(request, arrival.fds);
                 self.overtaking = self.first_poll(running, cx);
             }
-            Message::Malformed(malformed) if malformed.oob => self.refuse(&malformed.error, malformed.id.as_ref()),
+            Message::Malformed(malformed) if malformed.oob => {
+                self.refuse(&malformed.error, malformed.id.as_ref())
+            }
             _ if self.running.is_some() => self.queue.push_back(arrival),
             _ => self.start(arrival, cx),
         }

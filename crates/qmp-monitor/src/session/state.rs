@@ -34,7 +34,12 @@ pub struct QmpSession {
 }
 
 impl QmpSession {
-    pub(crate) fn new(monitor: Arc<str>, peer: Option<Peer>, mode: Mode, named_fds: Arc<NamedFds>) -> Arc<Self> {
+    pub(crate) fn new(
+        monitor: Arc<str>,
+        peer: Option<Peer>,
+        mode: Mode,
+        named_fds: Arc<NamedFds>,
+    ) -> Arc<Self> {
         // The one thing that all planes of a process share: session numbers, so that a log is unambiguous.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {

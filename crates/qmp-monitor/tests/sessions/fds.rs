@@ -4,9 +4,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::support::{Client, Fixture, fixture};
 use qmp_command::{Command, Context};
 use rustix::fs::fstat;
-use crate::support::{Client, Fixture, fixture};
 use tokio::sync::Semaphore;
 
 /// Files that can be told apart by their inodes.
@@ -44,7 +44,8 @@ fn take(name: &'static str, gate: Option<Arc<Semaphore>>) -> Command {
 }
 
 async fn plane() -> Fixture {
-    let blind = Command::new("blind").handler(async |context: Context, (): ()| Ok(context.take_fd().is_some()));
+    let blind =
+        Command::new("blind").handler(async |context: Context, (): ()| Ok(context.take_fd().is_some()));
     fixture(vec![take("take", None), blind]).await
 }
 

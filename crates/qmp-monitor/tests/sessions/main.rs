@@ -1,4 +1,5 @@
 //! Sessions on real sockets.
+#![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
 
 mod fds;
 mod order;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::{Client, fixture};
 use qmp_command::{Command, CommandError, Context, QapiType};
 use serde::Deserialize;
-use crate::support::{Client, fixture};
 use tokio::sync::Semaphore;
 
 /// A command that waits until the test lets it go on.
@@ -22,7 +22,10 @@ fn gated(gate: &Arc<Semaphore>, done: &Arc<AtomicUsize>) -> Command {
 }
 
 fn ping() -> Command {
-    Command::new("ping").allow_oob().concurrent().handler(async |context: Context, (): ()| Ok(context.is_oob()))
+    Command::new("ping")
+        .allow_oob()
+        .concurrent()
+        .handler(async |context: Context, (): ()| Ok(context.is_oob()))
 }
 
 #[tokio::test]
@@ -30,7 +33,9 @@ async fn pipelined_requests_are_answered_in_order() {
     let gate = Arc::new(Semaphore::new(0));
     let fixture = fixture(vec![gated(&gate, &Arc::default()), ping()]).await;
     let mut client = Client::negotiated(&fixture).await;
-    client.send("{\"execute\":\"gated\",\"id\":1} {\"execute\":\"ping\",\"id\":2} [ {\"execute\":\"ping\"}]").await;
+    client
+        .send("{\"execute\":\"gated\",\"id\":1} {\"execute\":\"ping\",\"id\":2} [ {\"execute\":\"ping\"}]")
+        .await;
     gate.add_permits(1);
     assert_eq!(client.line().await, "{\"return\": {}, \"id\": 1}");
     assert_eq!(client.line().await, "{\"return\": false, \"id\": 2}");
@@ -149,11 +154,15 @@ async fn events_precede_the_reply_of_what_raised_them() {
 
 #[tokio::test]
 async fn a_panicking_handler_harms_nobody() {
-    let panics = Command::new("panics").handler(async |_: Context, (): ()| -> Result<(), CommandError> { panic!("as told") });
+    let panics = Command::new("panics")
+        .handler(async |_: Context, (): ()| -> Result<(), CommandError> { panic!("as told") });
     let fixture = fixture(vec![panics, ping()]).await;
     let (mut one, mut other) = (Client::negotiated(&fixture).await, Client::negotiated(&fixture).await);
     assert!(one.ask("{\"execute\":\"panics\"}").await.contains("failed unexpectedly"));
-    assert!(one.ask("{\"execute\":\"panics\"}").await.contains("failed unexpectedly"), "its permit is free again");
+    assert!(
+        one.ask("{\"execute\":\"panics\"}").await.contains("failed unexpectedly"),
+        "its permit is free again"
+    );
     assert_eq!(one.ask("{\"execute\":\"ping\"}").await, "{\"return\": false}");
     assert_eq!(other.ask("{\"execute\":\"ping\"}").await, "{\"return\": false}");
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::support::{Client, fixture_with};
 use qmp_command::{Command, Context, QapiType};
 use qmp_monitor::SessionLimits;
 use serde::Deserialize;
-use crate::support::{Client, fixture_with};
 
 #[derive(Deserialize, QapiType)]
 struct Size {

@@ -28,8 +28,13 @@ pub(crate) async fn fixture(commands: Vec<Command>) -> Fixture {
     fixture_with(commands, SessionLimits::default(), 64).await
 }
 
-pub(crate) async fn fixture_with(commands: Vec<Command>, limits: SessionLimits, max_clients: usize) -> Fixture {
-    let hub = EventHub::new([EventSpec::standard::<()>("STOP"), EventSpec::extension::<()>("X_OURS")]).unwrap();
+pub(crate) async fn fixture_with(
+    commands: Vec<Command>,
+    limits: SessionLimits,
+    max_clients: usize,
+) -> Fixture {
+    let hub =
+        EventHub::new([EventSpec::standard::<()>("STOP"), EventSpec::extension::<()>("X_OURS")]).unwrap();
     let router = Router::builder().command(qmp_capabilities()).commands(commands).build().unwrap();
     let version = Version { major: 7, minor: 2, micro: 0, package: "test".into() };
     let core = Core::new(Arc::new(router), hub.clone(), &version, limits);

@@ -89,7 +89,9 @@ fn getfd() -> Command {
         .handler(async |context: Context, FdName { fdname }: FdName| {
             let fd = supplied_fd(&context)?;
             if fdname.starts_with(|c: char| c.is_ascii_digit()) {
-                return Err(CommandError::generic("Parameter 'fdname' expects a name not starting with a digit"));
+                return Err(CommandError::generic(
+                    "Parameter 'fdname' expects a name not starting with a digit",
+                ));
             }
             drop(session(&context)?.named_fds().insert(fdname, fd));
             Ok(())
@@ -98,7 +100,8 @@ fn getfd() -> Command {
 
 fn closefd() -> Command {
     Command::new("closefd").doc("Closes an fd by its name.").concurrent().handler(
-        async |context: Context, FdName { fdname }: FdName| match session(&context)?.named_fds().take(&fdname) {
+        async |context: Context, FdName { fdname }: FdName| match session(&context)?.named_fds().take(&fdname)
+        {
             Some(fd) => {
                 drop(fd);
                 Ok(())
@@ -125,12 +128,11 @@ fn add_fd(plane: &Arc<Shared>) -> Command {
 
 fn remove_fd(plane: &Arc<Shared>) -> Command {
     let sets = plane.fd_sets.clone();
-    Command::new("remove-fd")
-        .doc("Removes an fd from a set, or all of them.")
-        .concurrent()
-        .handler(move |_: Context, RemoveFd { set, fd }: RemoveFd| {
+    Command::new("remove-fd").doc("Removes an fd from a set, or all of them.").concurrent().handler(
+        move |_: Context, RemoveFd { set, fd }: RemoveFd| {
             std::future::ready(sets.remove(set, fd).map_err(CommandError::from))
-        })
+        },
+    )
 }
 
 fn query_fdsets(plane: &Arc<Shared>) -> Command {

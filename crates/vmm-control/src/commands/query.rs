@@ -72,16 +72,14 @@ fn query_version(plane: &Arc<Shared>) -> Command {
 
 fn query_commands(plane: &Arc<Shared>) -> Command {
     let plane = plane.clone();
-    Command::new("query-commands")
-        .doc("Lists all commands.")
-        .allow_preconfig()
-        .read_only()
-        .handler(move |_: Context, (): ()| {
+    Command::new("query-commands").doc("Lists all commands.").allow_preconfig().read_only().handler(
+        move |_: Context, (): ()| {
             // The list exists once the router does, and requests come only after that.
             let names = plane.command_names.get().into_iter().flat_map(|names| names.iter());
             let list: Vec<_> = names.map(|name| CommandInfo { name: (*name).to_owned() }).collect();
             std::future::ready(Ok(list))
-        })
+        },
+    )
 }
 
 fn query_name(plane: &Arc<Shared>) -> Command {

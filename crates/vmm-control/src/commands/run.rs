@@ -49,17 +49,26 @@ pub(super) fn events() -> Vec<EventSpec> {
 }
 
 pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
-    vec![query_status(plane), stop(plane), cont(plane), system_reset(plane), system_powerdown(plane), quit(plane)]
+    vec![
+        query_status(plane),
+        stop(plane),
+        cont(plane),
+        system_reset(plane),
+        system_powerdown(plane),
+        quit(plane),
+    ]
 }
 
 fn query_status(plane: &Arc<Shared>) -> Command {
     let machine = plane.machine.clone();
-    Command::new("query-status").doc("Says what state the machine is in.").allow_preconfig().read_only().handler(
-        move |_: Context, (): ()| {
+    Command::new("query-status")
+        .doc("Says what state the machine is in.")
+        .allow_preconfig()
+        .read_only()
+        .handler(move |_: Context, (): ()| {
             let status = machine.run_state();
             std::future::ready(Ok(StatusInfo { status, singlestep: false, running: status.is_running() }))
-        },
-    )
+        })
 }
 
 /// A command without arguments whose handler is an async function of the plane.
