@@ -1,5 +1,7 @@
 //! The recorded exchanges against `vmmd`, twice: as it comes, and with every monitor told to behave as QEMU's do.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use vmm_integration::replay::{Options, Verdict, run};
 use vmm_integration::vmm;
 

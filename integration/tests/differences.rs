@@ -1,5 +1,7 @@
 //! One test for each deliberate difference from QEMU 7.2. `docs/COMPATIBILITY.md` gives the reasons.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::os::fd::AsFd;
 
 use serde_json::{Value, json};

@@ -1,6 +1,8 @@
 //! Sessions of `qemu.qmp`, the client that QEMU's own tools are built on: its asyncio client, its legacy module and
 //! `qmp-shell`. The sessions are in `integration/python/`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,8 @@
 //! Sessions of the `qapi` crate (0.15, tokio), which knows nothing of ours: it has QEMU's schema in types and drops the
 //! connection on anything that does not fit them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::io::ErrorKind;
 use std::time::Duration;
 

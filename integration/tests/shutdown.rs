@@ -1,5 +1,7 @@
 //! How it ends, by command and by signal, and how it goes into the background.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -83,6 +85,27 @@ fn everyone_hears_of_a_quit_and_nobody_else_of_its_reply() {
         assert_eq!(other.rest(), Vec::<String>::new());
     }
     assert_eq!(vmm.exit_code(), 0);
+}
+
+/// A session that has nothing to do must not be ended before it has the event, however the threads happen to run.
+#[test]
+fn no_quit_of_many_is_missed_by_an_idle_session() {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..if is_qemu() { 3 } else { 40 } {
+                    let mut vmm = Vmm::with_monitors(3);
+                    let mut idle = [vmm.client(1), vmm.client(2)];
+                    vmm.client(0).run("quit");
+                    for client in &mut idle {
+                        assert_shutdown(&client.event("SHUTDOWN"), "host-qmp-quit");
+                        assert_eq!(client.rest(), Vec::<String>::new());
+                    }
+                    assert_eq!(vmm.exit_code(), 0);
+                }
+            });
+        }
+    });
 }
 
 #[test]
