@@ -10,8 +10,9 @@
 //! * **Descriptors.** Received ones are close-on-exec and owned from the first moment. What the kernel could not
 //!   deliver whole is closed and reported. [`Connection::try_peek`] tells whether descriptors come with the bytes
 //!   that are there *before* any is taken, which is how a session knows which request they belong to.
-//! * **Readiness** (tokio's) is cleared by `EAGAIN` alone: each `try_` call is one system call inside tokio's `try_io`,
-//!   with `MSG_DONTWAIT`, so a peer that shares the socket and clears its `O_NONBLOCK` blocks nobody.
+//! * **Readiness** (tokio's) is cleared by `EAGAIN`, and by a [`try_take`](Connection::try_take) that has emptied the
+//!   socket: each `try_` call runs inside tokio's `try_io`, with `MSG_DONTWAIT`, so a peer that shares the socket and
+//!   clears its `O_NONBLOCK` blocks nobody.
 //! * **No signals**: sockets are written with `MSG_NOSIGNAL`. A pipe on stdout has no such flag; there the `SIGPIPE`
 //!   that Rust's runtime ignores must stay ignored.
 //! * **Least privilege**: the file of a unix socket has mode 0600 (or less, by the umask) from the moment it exists, and
