@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::process::Process;
+use crate::wire::is_listening;
 use crate::{LIMIT, poll_until};
 
 /// The program to test.
@@ -95,14 +96,14 @@ impl Vmm {
         vmm
     }
 
-    /// Waits for the sockets to appear. Not by connecting: that would make a client.
+    /// Waits until it listens on every socket. Not by connecting: that would make a client.
     #[track_caller]
     fn await_sockets(&mut self, monitors: usize, argv: &[String]) {
         let start = Instant::now();
-        while !(0..monitors).all(|monitor| self.socket(monitor).exists()) {
+        while !(0..monitors).all(|monitor| is_listening(&self.socket(monitor))) {
             let running = self.process.is_running();
             if !running || start.elapsed() > LIMIT {
-                let what = if running { "makes no sockets" } else { "ended at its start" };
+                let what = if running { "does not listen" } else { "ended at its start" };
                 panic!("{} {what}: {}", argv.join(" "), self.process.stderr());
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -30,6 +30,17 @@ pub fn send<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
+/// Whether somebody listens on the unix socket of this path. Asks the kernel, not the listener: connecting would make a
+/// client. A socket file alone says little; it is there from the bind on, before the listen.
+pub fn is_listening(path: &Path) -> bool {
+    const LISTENS: &str = "00010000";
+    let sockets = std::fs::read("/proc/net/unix").unwrap_or_default();
+    String::from_utf8_lossy(&sockets).lines().any(|socket| {
+        let mut fields = socket.split_ascii_whitespace();
+        fields.nth(3) == Some(LISTENS) && fields.nth(3).is_some_and(|field| Path::new(field) == path)
+    })
+}
+
 /// `/dev/null`, opened for reading: a descriptor to pass that costs nothing.
 ///
 /// # Errors
@@ -49,9 +60,20 @@ pub fn open_file(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
+
+    #[test]
+    fn a_listener_is_seen_without_connecting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        assert!(!is_listening(&path));
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(is_listening(&path));
+        drop(listener);
+        assert!(path.exists() && !is_listening(&path));
+    }
 
     #[test]
     fn bytes_arrive_and_too_many_fds_are_refused() {

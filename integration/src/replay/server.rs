@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::startline::{add_monitor_options, words};
 use crate::process::Process;
+use crate::wire::is_listening;
 
 /// The sockets a start line can name, and their files.
 const SOCKETS: [(&str, &str); 6] = [
@@ -63,12 +64,12 @@ impl Server {
     fn wait_ready(&mut self, limit: Duration) -> Result<(), &'static str> {
         // Not by connecting: on a monitor that serves one client at a time that would be the client.
         let start = Instant::now();
-        while !self.sockets["sock"].exists() {
+        while !is_listening(&self.sockets["sock"]) {
             if !self.process.is_running() {
                 return Err("the server ended at its start");
             }
             if start.elapsed() > limit {
-                return Err("no socket from");
+                return Err("nobody listens on the socket of");
             }
             std::thread::sleep(Duration::from_millis(2));
         }
