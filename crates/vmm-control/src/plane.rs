@@ -1,6 +1,7 @@
 //! The control plane: what an author builds around their machine.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chardev::{Chardev, OpenError};
@@ -28,23 +29,25 @@ pub(crate) struct Shared {
     pub(crate) no_reboot: bool,
     /// Set when the router is built, which the commands in it come before.
     pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
+    /// Whether a cause was given; the first one counts.
+    shutting_down: AtomicBool,
+    /// The cause, once the event is out.
     shutdown: watch::Sender<Option<ShutdownCause>>,
 }
 
 impl Shared {
     /// SHUTDOWN goes out, then every session ends once it has written what it has. Only the first cause counts.
     pub(crate) fn shut_down(&self, cause: ShutdownCause) {
-        let first = self.shutdown.send_if_modified(|set| {
-            let first = set.is_none();
-            set.get_or_insert(cause);
-            first
-        });
-        if first {
-            if let Err(error) = self.events.emit("SHUTDOWN", &ShutdownData::new(cause)) {
-                tracing::error!(%error, "SHUTDOWN was not raised");
-            }
-            self.hub.close();
+        if self.shutting_down.swap(true, Ordering::AcqRel) {
+            return;
         }
+        if let Err(error) = self.events.emit("SHUTDOWN", &ShutdownData::new(cause)) {
+            tracing::error!(%error, "SHUTDOWN was not raised");
+        }
+        self.hub.close();
+        // Last: whoever waits for this closes the plane at once, on another thread, and no session may end before it
+        // has the event.
+        self.shutdown.send_replace(Some(cause));
     }
 }
 
@@ -199,6 +202,7 @@ impl Builder {
             version: self.version,
             no_reboot: self.no_reboot,
             command_names: OnceLock::new(),
+            shutting_down: AtomicBool::new(false),
             shutdown: watch::Sender::new(None),
         });
         let handle = PlaneHandle(shared.clone());
