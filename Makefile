@@ -36,8 +36,8 @@ export DEMO
 .PHONY: test
 test: python ## Everything that needs neither root nor KVM
 	$(CARGO) build -p vmmd
-	$(CARGO) test --workspace --all-targets
-	$(CARGO) test --workspace --doc
+	$(CARGO) test --workspace --all-targets --all-features
+	$(CARGO) test --workspace --doc --all-features
 
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors

@@ -1,11 +1,11 @@
 //! Events, from whoever raises them to every session.
 //!
-//! [`EventSender::emit`] appends to one list that all sessions read ([`log`]) and notifies the hub's task, which wakes
+//! [`EventSender::emit`] appends to one list that all sessions read (`log`) and notifies the hub's task, which wakes
 //! the sessions. So raising an event never blocks, needs no runtime, and costs the same for one session or a thousand;
 //! and since a session reads the list before it writes any reply, an event raised before a request completes precedes
 //! that reply on every session.
 //!
-//! Events that were declared [`throttled`](EventSpec::throttled) go through QEMU's rate limit first ([`throttle`]).
+//! Events that were declared [`throttled`](EventSpec::throttled) go through QEMU's rate limit first (`throttle`).
 
 mod log;
 mod spec;
