@@ -138,7 +138,9 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
             monitor.map_or(chardev.max_clients, |m| config.max_clients(m)).unwrap_or(MAX_CLIENTS);
         let opened = open(chardev, max_clients).await?;
         if let Some(monitor) = monitor {
-            tracing::info!(monitor = monitor.id, "serving QMP on {}", opened.filename());
+            let filename = opened.filename();
+            let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
+            tracing::info!(monitor = monitor.id, "serving QMP on {place}");
             plane
                 .add_monitor(monitor_config(config, monitor), &opened, max_clients)
                 .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
