@@ -66,9 +66,9 @@ bench: ## Micro-benchmarks
 	$(CARGO) bench -p vmm-benches
 
 .PHONY: bench-qmp
-bench-qmp: ## vmmd, the floor and QEMU (where installed) in one run: make bench-qmp [ARGS=--quick]
-	@$(CARGO) build --release -p vmmd -p vmm-benches
-	target/release/bench-qmp $(ARGS)
+bench-qmp: ## vmmd, the floor and QEMU (where installed) in one run: make bench-qmp [ARGS="--pin --quick"]
+	@$(CARGO) build --release -p vmmd -p vmm-benches --bins
+	target/release/bench-qmp $(or $(ARGS),--pin)
 
 .PHONY: fuzz
 fuzz: ## Fuzz the decoder for FUZZ_SECONDS (default 60); needs cargo-fuzz

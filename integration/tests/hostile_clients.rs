@@ -332,6 +332,26 @@ fn sends_reset_bytes() {
 }
 
 #[test]
+fn floods_malformed_requests_with_out_of_band_on() {
+    if is_qemu() {
+        return eprintln!("skipped: QEMU 7.2 can abort over this");
+    }
+    let scene = Scene::new();
+    let mut client = Client::connect(&scene.vmm.socket(0)).unwrap();
+    client.greeting();
+    client.call("qmp_capabilities", json!({"enable": ["oob"]})).unwrap();
+    // One byte ends two messages at "1@": a number, and a stray character.
+    let floods = 5000;
+    client.send("1@{]{\"exec-oob\": 1}".repeat(floods));
+    for _ in 0..4 * floods {
+        assert!(client.reply().get("error").is_some());
+    }
+    client.run("query-name");
+    drop(client);
+    scene.unharmed();
+}
+
+#[test]
 fn nests_without_end() {
     let mut scene = Scene::new();
     let mut client = scene.vmm.client(0);
