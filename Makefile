@@ -54,12 +54,9 @@ doc: ## The API documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 .PHONY: conformance
-conformance: ## Replay the recorded exchanges: make conformance [SERVER="qemu-system-x86_64 {args}"] [ARGS=...]
+conformance: ## Replay recorded exchanges: make conformance [SERVER="qemu-system-x86_64 {args}"] [ARGS=--like-qemu]
 	@$(CARGO) build --release -p vmmd -p vmm-integration
-	target/release/replay --start "$(or $(SERVER),target/release/vmmd {args})" $(if $(SERVER),,$(VMMD_REPLAY)) $(ARGS)
-
-VMMD_REPLAY := --groups integration/conformance/groups-vmmd.json \
-	--skip integration/conformance/skip.txt --skip integration/conformance/skip-default.txt
+	target/release/replay --start "$(or $(SERVER),target/release/vmmd {args})" $(if $(SERVER),,--vmmd) $(ARGS)
 
 .PHONY: bench
 bench: ## Micro-benchmarks
