@@ -74,7 +74,7 @@ where
                 let clone = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, clone);
                 let lock = Box::pin(self.permit.0.clone().lock_owned());
-                PermitFuture { state: State::Waiting { lock, call: Some((inner, request)) } }
+                PermitFuture { state: State::Waiting { lock, call: Some(Box::new((inner, request))) } }
             }
         }
     }
@@ -99,8 +99,8 @@ pin_project! {
     where
         S: Service<R>,
     {
-        // Boxed: only a call that finds the permit taken pays for it.
-        Waiting { lock: Lock, call: Option<(S, R)> },
+        // Boxed: only a call that finds the permit taken pays for it, and all others have a small future.
+        Waiting { lock: Lock, call: Option<Box<(S, R)>> },
         // The guard is dropped after the call it protects (fields are dropped in order).
         Running { #[pin] inner: S::Future, _guard: OwnedMutexGuard<()> },
     }
@@ -122,7 +122,8 @@ impl<S: Service<R>, R> Future for PermitFuture<S, R> {
                 StateProjection::Running { inner, .. } => return inner.poll(cx),
                 StateProjection::Waiting { lock, call } => {
                     let guard = ready!(lock.as_mut().poll(cx));
-                    let Some((mut inner, request)) = call.take() else { panic!("polled after a panic") };
+                    let Some(call) = call.take() else { panic!("polled after a panic") };
+                    let (mut inner, request) = *call;
                     State::Running { inner: inner.call(request), _guard: guard }
                 }
             };
