@@ -187,7 +187,7 @@ fn check_arguments<A: DeserializeOwned>(types: &Types, arguments: &TypeRef) -> R
             }
             _ => Err(SchemaError::arguments_not_a_struct(name)),
         },
-        other => Err(SchemaError::arguments_not_a_struct(&format!("{other:?}"))),
+        other => Err(SchemaError::arguments_not_a_struct(&other.to_string())),
     }
 }
 
