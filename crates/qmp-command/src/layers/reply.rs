@@ -97,16 +97,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let panic = match this.state.as_mut().project() {
+        let ended = match this.state.as_mut().project() {
             StateProjection::Running { inner } => match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
-                Ok(poll) => return poll.map(|result| Ok(result.map_err(CommandError::into_qmp))),
-                Err(panic) => Some(panic),
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(result)) => Ok(result),
+                Err(panic) => Err(Some(panic)),
             },
-            StateProjection::Panicked { panic } => panic.take(),
+            StateProjection::Panicked { panic } => Err(panic.take()),
         };
-        // Whatever the future still held (a permit, an fd) is released now and not when the session gets to it.
-        this.state.set(State::Panicked { panic: None });
-        Poll::Ready(Ok(Err(panic_reply(this.command, panic.as_deref()))))
+        // Whatever the future still holds (a permit, an fd) is released now and not when the session gets to it; and
+        // here, because that too can panic.
+        let released = catch_unwind(AssertUnwindSafe(|| this.state.set(State::Panicked { panic: None })));
+        let ended = ended.and_then(|result| released.map(|()| result).map_err(Some));
+        Poll::Ready(Ok(match ended {
+            Ok(result) => result.map_err(CommandError::into_qmp),
+            Err(panic) => Err(panic_reply(this.command, panic.as_deref())),
+        }))
     }
 }
 
@@ -146,6 +152,37 @@ mod tests {
                 outcome.unwrap_err().desc,
                 "The command x failed unexpectedly; the log has the reason"
             );
+        }
+    }
+
+    /// A future that panics when it is dropped, and before that does what it is told.
+    struct Bomb(Option<Poll<Result<Payload, CommandError>>>);
+
+    impl Future for Bomb {
+        type Output = Result<Payload, CommandError>;
+
+        fn poll(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
+            match self.0.take() {
+                Some(poll) => poll,
+                None => panic!("polled"),
+            }
+        }
+    }
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_future_that_is_dropped_stays_in_here() {
+        for done in [Some(Poll::Ready(Ok(Payload::empty()))), None] {
+            let mut bomb = Some(Bomb(done));
+            let service = tower::service_fn(move |_: Invocation| bomb.take().unwrap());
+            let mut reply = task::spawn(ReplyLayer::new("x").layer(service).call(invocation()));
+            let Ok(outcome) = assert_ready!(reply.poll());
+            assert!(outcome.unwrap_err().desc.contains("failed unexpectedly"));
         }
     }
 
