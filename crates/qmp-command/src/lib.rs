@@ -64,3 +64,8 @@ pub type Outcome = Result<qmp_protocol::Payload, qmp_protocol::Error>;
 
 /// What a handler returns.
 pub type CommandResult<T> = Result<T, CommandError>;
+
+/// Keeps the example in the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
