@@ -1,0 +1,104 @@
+//! A VMM with a command and an event of its own: `cargo run -p vmm-control --example own_command`.
+//!
+//! It serves QMP on a unix socket, as any VMM would, and uses the command through a session of the process's own.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::{
+    Command, CommandResult, Context, ControlPlane, EventSpec, Machine, MonitorConfig, QapiType, RunState,
+    RunStateCell,
+};
+
+/// The machine: what the plane asks of a VMM. A real one pauses its vCPUs here.
+struct Vmm {
+    state: RunStateCell,
+}
+
+impl Machine for Vmm {
+    fn run_state(&self) -> RunState {
+        self.state.get()
+    }
+
+    async fn stop(&self) -> CommandResult<()> {
+        self.state.stop();
+        Ok(())
+    }
+
+    async fn cont(&self) -> CommandResult<()> {
+        self.state.cont();
+        Ok(())
+    }
+}
+
+/// Inflates or deflates the balloon.
+#[derive(Deserialize, Serialize, QapiType)]
+struct Balloon {
+    /// Bytes that the guest shall have.
+    #[qapi(size)]
+    target: u64,
+}
+
+/// The plane with everything that is our own.
+fn plane() -> Result<ControlPlane, vmm_control::BuildError> {
+    ControlPlane::builder(Vmm { state: RunStateCell::new(RunState::Running) })
+        // The event. Clients that know only QEMU do not get it: a session asks for it with `x-events`.
+        .event(EventSpec::extension::<Balloon>("X_BALLOON_CHANGED").doc("The balloon has a new target."))
+        // The command: typed arguments, complaints about them in QEMU's words, any error by `?`.
+        .command_with(|plane| {
+            let events = plane.events();
+            Command::new("x-balloon").handler(move |_: Context, balloon: Balloon| {
+                let events = events.clone();
+                async move { Ok(events.emit("X_BALLOON_CHANGED", &balloon)?) }
+            })
+        })
+        .build()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let plane = plane()?;
+
+    // What manages QEMU can manage this: `socat - UNIX-CONNECT:...`, qmp-shell, libraries for QMP.
+    let dir = tempfile::tempdir()?;
+    let socket = Backend::Socket(SocketOptions::server(Address::unix(dir.path().join("qmp.sock"))));
+    let chardev = Arc::new(Chardev::open("mon0", socket, 128).await?);
+    plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 64)?;
+    println!("serving {}", chardev.filename());
+
+    // So can the process itself, through the same commands.
+    let mut session = plane.connect();
+    session.execute::<_, Empty>("x-events", &Enable { enable: ["X_BALLOON_CHANGED"] }).await?;
+    session.execute::<_, Empty>("x-balloon", &Balloon { target: 1 << 30 }).await?;
+    let event = session.try_next_event().ok_or("an event precedes the reply of what raised it")?;
+    println!("{} {:?}", event.name, event.data);
+
+    session.execute::<_, Empty>("stop", &()).await?;
+    let status: Status = session.execute("query-status", &()).await?;
+    println!("{}, running: {}", status.status, status.running);
+
+    // What a client sees that makes a mistake.
+    let wrong = session.execute::<_, Empty>("x-balloon", &Enable { enable: ["now"] }).await;
+    println!("{}", wrong.err().ok_or("arguments are checked")?);
+
+    plane.close().await;
+    Ok(())
+}
+
+/// Arguments of `x-events`.
+#[derive(Serialize)]
+struct Enable<'a> {
+    enable: [&'a str; 1],
+}
+
+/// What `query-status` returns.
+#[derive(Deserialize)]
+struct Status {
+    status: String,
+    running: bool,
+}
+
+/// What a command returns that returns nothing.
+#[derive(Deserialize)]
+struct Empty {}
