@@ -265,7 +265,7 @@ fn inherited_socket(fd: OwnedFd) -> io::Result<Opened> {
             let path = stream.local_addr()?.as_pathname().map(|path| path.display().to_string());
             let connected = format!("unix:{}", path.unwrap_or_default());
             let peer = Peer::of_unix(&stream, "unix");
-            let client = Some((Stream::Unix(stream), peer));
+            let client = Some((Stream::Unix(stream.into()), peer));
             Ok((Names { connected, disconnected }, Source::Once, client))
         }
         #[cfg(feature = "tcp")]

@@ -36,7 +36,7 @@ impl Connection {
     pub fn from_unix_stream(stream: UnixStream) -> io::Result<Self> {
         rustix::net::sockopt::set_socket_passcred(&stream, false)?;
         let peer = Peer::of_unix(&stream, "unix");
-        Ok(Self { stream: Stream::Unix(stream), peer, slot: None })
+        Ok(Self { stream: Stream::Unix(stream.into()), peer, slot: None })
     }
 
     /// Waits until there may be something to read, or the peer has closed its side.

@@ -15,6 +15,8 @@
 //!   clears its `O_NONBLOCK` blocks nobody.
 //! * **No signals**: sockets are written with `MSG_NOSIGNAL`. A pipe on stdout has no such flag; there the `SIGPIPE`
 //!   that Rust's runtime ignores must stay ignored.
+//! * **Closing blocks nobody**: a connection's socket, and descriptors that could not be delivered, are closed by
+//!   [`fd_closer`].
 //! * **Least privilege**: the file of a unix socket has mode 0600 (or less, by the umask) from the moment it exists, and
 //!   is unlinked only while it is the file that was made here.
 //! * **A listener never ends and never spins**: a failing `accept` (out of descriptors, say) is retried after a pause.
@@ -38,6 +40,7 @@
 //! # }).unwrap();
 //! ```
 
+mod aside;
 mod backend;
 mod backoff;
 mod chardev;

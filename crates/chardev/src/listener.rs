@@ -28,7 +28,7 @@ impl Listener {
             Self::Unix { listener, name, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let peer = Peer::of_unix(&stream, name);
-                Ok((Stream::Unix(stream), peer))
+                Ok((Stream::Unix(stream.into()), peer))
             }
             #[cfg(feature = "tcp")]
             Self::Tcp(listener) => crate::tcp::stream(listener.accept().await?.0),

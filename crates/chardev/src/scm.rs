@@ -93,7 +93,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>
     }
     let truncated = flags.contains(ReturnFlags::CTRUNC);
     if truncated {
-        close_aside(fds.split_off(before));
+        fd_closer::close_all(fds.split_off(before));
     }
     Ok(Received { len: bytes, fds: fds.len() > before, truncated })
 }
@@ -114,17 +114,6 @@ fn make_blocking(fd: &OwnedFd) {
         && flags.contains(OFlags::NONBLOCK)
     {
         let _ = rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK);
-    }
-}
-
-/// Closes descriptors without blocking the runtime: the close of one that a client made can take for ever.
-fn close_aside(fds: Vec<OwnedFd>) {
-    if fds.is_empty() {
-        return;
-    }
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(fds))),
-        Err(_) => drop(fds),
     }
 }
 

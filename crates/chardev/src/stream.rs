@@ -7,14 +7,15 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
+use crate::aside::Aside;
 use crate::scm::{self, Peeked, Received, Taken};
 use crate::stdio::Stdio;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Unix(UnixStream),
+    Unix(Aside<UnixStream>),
     #[cfg(feature = "tcp")]
-    Tcp(tokio::net::TcpStream),
+    Tcp(Aside<tokio::net::TcpStream>),
     Stdio(Box<Stdio>),
 }
 
@@ -98,9 +99,9 @@ impl Stream {
     pub(crate) fn shutdown_write(&self) {
         // An error says that the peer has gone already.
         let _ = match self {
-            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Self::Unix(stream) => rustix::net::shutdown(&**stream, rustix::net::Shutdown::Write),
             #[cfg(feature = "tcp")]
-            Self::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Self::Tcp(stream) => rustix::net::shutdown(&**stream, rustix::net::Shutdown::Write),
             Self::Stdio(_) => Ok(()),
         };
     }

@@ -90,7 +90,7 @@ impl TcpAddress {
 pub(crate) fn stream(stream: TcpStream) -> io::Result<(Stream, Peer)> {
     stream.set_nodelay(true)?;
     let peer = Peer::named(format!("tcp:{}", stream.peer_addr()?));
-    Ok((Stream::Tcp(stream), peer))
+    Ok((Stream::Tcp(stream.into()), peer))
 }
 
 /// What `query-chardev` calls a chardev with this client.

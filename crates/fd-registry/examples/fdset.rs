@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // What a client sent with add-fd.
     let file = std::fs::File::open("/dev/null")?;
-    let added = sets.add(None, Some("rdonly:/dev/null".into()), file.into())?;
+    let added = sets.add(None, Some("rdonly:/dev/null".into()), std::os::fd::OwnedFd::from(file))?;
     println!("add-fd: set {}, fd {}", added.set, added.fd);
 
     // What a device does when its configuration names a file.

@@ -3,12 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use fd_closer::Received;
+
 use crate::sets::FdSets;
 
 /// A duplicate (close-on-exec) of a set's descriptor, made by [`FdSets::open`].
 ///
 /// While it lives, its set lives: emptied by `remove-fd`, the set stays listed, empty, until the last duplicate
-/// drops. Dropping closes the duplicate first (which may block, like any close) and then lets go of the set; no lock
+/// drops. Dropping closes the duplicate first, where nobody waits ([`fd_closer`]), and then lets go of the set; no lock
 /// is held meanwhile.
 ///
 /// There is no `into_owned`: a descriptor taken out would outlive what the set's listing says. Code that needs an
@@ -16,14 +18,14 @@ use crate::sets::FdSets;
 #[derive(Debug)]
 pub struct DupFd {
     /// `Some` until dropped.
-    fd: Option<OwnedFd>,
+    fd: Option<Received>,
     set: i64,
     sets: FdSets,
 }
 
 impl DupFd {
     /// The set has counted this duplicate already.
-    pub(crate) fn new(fd: OwnedFd, set: i64, sets: FdSets) -> Self {
+    pub(crate) fn new(fd: Received, set: i64, sets: FdSets) -> Self {
         Self { fd: Some(fd), set, sets }
     }
 

@@ -1,16 +1,18 @@
 //! Descriptors by name.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fd_closer::Received;
 
 /// Descriptors by name: what `getfd` puts in, `closefd` closes, and a command that takes an fd's name takes out.
 ///
 /// Any text is a name here (what QEMU refuses, a leading digit, is for the command to refuse); case matters. An
-/// empty store holds no memory. Dropping the store closes what is in it.
+/// empty store holds no memory. Descriptors are closed where nobody waits (see [`fd_closer`]); dropping the store
+/// closes what is in it.
 #[derive(Debug, Default)]
 pub struct NamedFds {
-    fds: Mutex<BTreeMap<String, OwnedFd>>,
+    fds: Mutex<BTreeMap<String, Received>>,
 }
 
 impl NamedFds {
@@ -20,26 +22,25 @@ impl NamedFds {
         Self { fds: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Puts a descriptor in. One that had the name before comes back, for the caller to close.
-    pub fn insert(&self, name: impl Into<String>, fd: OwnedFd) -> Option<OwnedFd> {
-        self.lock().insert(name.into(), fd)
+    /// Puts a descriptor in. One that had the name before comes back, to be dropped.
+    pub fn insert(&self, name: impl Into<String>, fd: impl Into<Received>) -> Option<Received> {
+        self.lock().insert(name.into(), fd.into())
     }
 
     /// Takes a descriptor out.
-    pub fn take(&self, name: &str) -> Option<OwnedFd> {
+    pub fn take(&self, name: &str) -> Option<Received> {
         self.lock().remove(name)
     }
 
-    /// Closes a descriptor (which can block; to close it elsewhere, [`take`](Self::take) it). `false` if there is none
-    /// of this name.
+    /// Closes a descriptor. `false` if there is none of this name.
     pub fn close(&self, name: &str) -> bool {
         let fd = self.take(name); // the lock is free again before the descriptor is closed
         fd.is_some()
     }
 
-    /// Takes all descriptors out, for the caller to close.
+    /// Takes all descriptors out.
     #[must_use]
-    pub fn drain(&self) -> Vec<OwnedFd> {
+    pub fn drain(&self) -> Vec<Received> {
         std::mem::take(&mut *self.lock()).into_values().collect()
     }
 
@@ -61,7 +62,7 @@ impl NamedFds {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, OwnedFd>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Received>> {
         // A panic cannot leave the map half-changed.
         self.fds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,6 +71,8 @@ impl NamedFds {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;
+
+    use std::os::fd::OwnedFd;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! One set: its descriptors and the number of duplicates in use. Plain data; [`FdSets`](crate::FdSets) locks it.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
+use fd_closer::Received;
 use rustix::fs::OFlags;
 
 /// The bits of the open flags that say read, write or both.
@@ -12,14 +13,14 @@ pub(crate) fn access_mode(flags: OFlags) -> OFlags {
 /// A descriptor in a set.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Received,
     pub(crate) opaque: Option<String>,
     /// Fixed when the file was opened, so it is looked up once. `None` if the kernel would not say.
     access: Option<OFlags>,
 }
 
 impl Member {
-    pub(crate) fn new(fd: OwnedFd, opaque: Option<String>) -> Self {
+    pub(crate) fn new(fd: Received, opaque: Option<String>) -> Self {
         let access = rustix::fs::fcntl_getfl(&fd).ok().map(access_mode);
         Self { fd, opaque, access }
     }
@@ -45,7 +46,7 @@ impl Set {
     }
 
     /// Takes out the member with this number, or all if none is named. Empty if there is no such member.
-    pub(crate) fn detach(&mut self, fd: Option<i64>) -> Vec<OwnedFd> {
+    pub(crate) fn detach(&mut self, fd: Option<i64>) -> Vec<Received> {
         let Some(fd) = fd else { return self.members.drain(..).map(|member| member.fd).collect() };
         let found = self.members.iter().position(|member| i64::from(member.fd.as_raw_fd()) == fd);
         found.map(|at| self.members.remove(at).fd).into_iter().collect()
@@ -58,7 +59,7 @@ mod tests {
 
     fn null(write: bool) -> Member {
         let file = std::fs::OpenOptions::new().read(!write).write(write).open("/dev/null").unwrap();
-        Member::new(file.into(), None)
+        Member::new(std::os::fd::OwnedFd::from(file).into(), None)
     }
 
     #[test]

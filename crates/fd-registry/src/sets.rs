@@ -5,10 +5,11 @@
 //! lowest free id cheap and exact however many sets there are. Lock order: `lowest`, then a shard. Whoever removes a set
 //! lets go of the shard before it lowers the bound. Nothing is closed under either.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::{DashMap, Entry};
+use fd_closer::Received;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -75,7 +76,13 @@ impl FdSets {
     ///
     /// # Errors
     /// [`Error::NegativeId`]; the descriptor is closed.
-    pub fn add(&self, set: Option<i64>, opaque: Option<String>, fd: OwnedFd) -> Result<Added, Error> {
+    pub fn add(
+        &self,
+        set: Option<i64>,
+        opaque: Option<String>,
+        fd: impl Into<Received>,
+    ) -> Result<Added, Error> {
+        let fd = fd.into();
         let number = fd.as_raw_fd();
         let set = match set {
             Some(set) if set < 0 => return Err(Error::NegativeId),
@@ -89,7 +96,7 @@ impl FdSets {
         Ok(Added { set, fd: number })
     }
 
-    /// Takes a descriptor, or all, out of a set and closes them (which can block, see [`detach`](Self::detach)). At
+    /// Takes a descriptor, or all, out of a set and closes them where nobody waits ([`fd_closer`]). At
     /// once, whatever the VM is doing, as QEMU 11.1 does; 7.2 waits for it to run.
     ///
     /// # Errors
@@ -103,7 +110,7 @@ impl FdSets {
     ///
     /// # Errors
     /// As [`remove`](Self::remove).
-    pub fn detach(&self, set: i64, fd: Option<i64>) -> Result<Vec<OwnedFd>, Error> {
+    pub fn detach(&self, set: i64, fd: Option<i64>) -> Result<Vec<Received>, Error> {
         let not_found = Error::NotFound { set, fd };
         let detached = match self.inner.sets.get_mut(&set) {
             None => return Err(not_found),
@@ -154,7 +161,7 @@ impl FdSets {
             found.dups += 1;
             fd
         };
-        let dup = DupFd::new(dup, set, self.clone());
+        let dup = DupFd::new(dup.into(), set, self.clone());
         let now = rustix::fs::fcntl_getfl(&dup)?;
         let wanted = now.difference(CHANGEABLE) | (flags & CHANGEABLE);
         if wanted != now {

@@ -77,7 +77,7 @@ fn open_takes_the_newest_that_fits() {
         OpenOptions::new().read(!write).write(write).open(path).unwrap()
     };
     for (name, write) in [("r1", false), ("w1", true), ("r2", false), ("w2", true)] {
-        sets.add(Some(0), None, open(name, write).into()).unwrap();
+        sets.add(Some(0), None, OwnedFd::from(open(name, write))).unwrap();
     }
     let same = |dup: &fd_registry::DupFd, name: &str| {
         use std::os::unix::fs::MetadataExt;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fd_closer::Received;
 use qmp_protocol::{Format, Object};
 
 /// Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, taken when it connected).
@@ -38,18 +39,19 @@ pub trait Session: fmt::Debug + Send + Sync + 'static {
 /// The first request that takes one gets the first and closes the rest; dropping the last clone closes what was
 /// not taken. A newer write does not change an older set: its requests go on seeing it.
 #[derive(Clone, Debug, Default)]
-pub struct PendingFds(Option<Arc<Mutex<Vec<OwnedFd>>>>);
+pub struct PendingFds(Option<Arc<Mutex<Vec<Received>>>>);
 
 impl PendingFds {
     /// The fds of one write, in its order.
     pub fn new(fds: Vec<OwnedFd>) -> Self {
-        if fds.is_empty() { Self(None) } else { Self(Some(Arc::new(Mutex::new(fds)))) }
+        let fds: Vec<_> = fds.into_iter().map(Received::from).collect();
+        Self((!fds.is_empty()).then(|| Arc::new(Mutex::new(fds))))
     }
 
     /// The first fd; all others are closed. `None` when there are none (left).
-    pub fn take_first(&self) -> Option<OwnedFd> {
+    pub fn take_first(&self) -> Option<Received> {
         let fds = std::mem::take(&mut *self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner));
-        // Closed here, outside the lock: closing can block.
+        // The others are closed here, outside the lock.
         fds.into_iter().next()
     }
 
@@ -134,7 +136,8 @@ impl Context {
     ///
     /// `None` when there is none, and always `None` in a command that was not declared with
     /// [`takes_fd`](crate::CommandBuilder::takes_fd).
-    pub fn take_fd(&self) -> Option<OwnedFd> {
+    /// It comes as [`Received`], which closes it where nobody waits; take the fd itself out of it only to keep it.
+    pub fn take_fd(&self) -> Option<Received> {
         self.fds.take_first()
     }
 

@@ -1,8 +1,8 @@
 //! File descriptors that clients pass: names by session or monitor, sets by plane.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use fd_closer::Received;
 use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
 use qmp_monitor::QmpSession;
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
     vec![getfd(), closefd(), add_fd(plane), remove_fd(plane), query_fdsets(plane)]
 }
 
-fn supplied_fd(context: &Context) -> CommandResult<OwnedFd> {
+fn supplied_fd(context: &Context) -> CommandResult<Received> {
     context.take_fd().ok_or_else(|| CommandError::generic("No file descriptor supplied via SCM_RIGHTS"))
 }
 

@@ -1,0 +1,83 @@
+//! Closes file descriptors that came from a client without ever blocking the caller.
+//!
+//! A received descriptor stays shared with its sender, who decides what its close does: a TCP socket with `SO_LINGER`
+//! and unsent data, or a file of a FUSE file system, blocks whoever closes it for as long as the sender likes. So
+//! whoever owns received descriptors ends them with [`close`], or keeps them as [`Received`], which does so when it is
+//! dropped.
+//!
+//! What cannot block is closed at once (pipes, eventfds, local files). All else goes to threads that exist for nothing else: one is started when none
+//! is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`]. They are never
+//! joined: a process exits without waiting for them.
+//!
+//! The threads are the process's, as the table of descriptors is; there is nothing to configure and nothing to share.
+
+mod kind;
+mod pool;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+pub use pool::{IDLE, MAX_THREADS};
+
+/// Closes a descriptor, at once if that cannot block, else on another thread.
+///
+/// If no thread can be started and none is there, it is closed here all the same: better late than never.
+pub fn close(fd: OwnedFd) {
+    if kind::close_may_block(fd.as_fd()) {
+        pool::close(fd);
+    }
+}
+
+/// Closes descriptors as [`close`] does.
+pub fn close_all(fds: impl IntoIterator<Item = OwnedFd>) {
+    fds.into_iter().for_each(close);
+}
+
+/// A descriptor that is closed by [`close`] when it is dropped.
+#[derive(Debug)]
+pub struct Received(Option<OwnedFd>);
+
+impl Received {
+    /// The descriptor itself, to be closed by its new owner.
+    ///
+    /// ```
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// let received = fd_closer::Received::from(OwnedFd::from(std::fs::File::open("/dev/null")?));
+    /// let file = std::fs::File::from(received.into_fd());
+    /// # let _ = file; Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn into_fd(mut self) -> OwnedFd {
+        // Only here and in `drop`, which comes after, is it taken.
+        self.0.take().unwrap_or_else(|| unreachable!("a descriptor is there until it is taken"))
+    }
+}
+
+impl From<OwnedFd> for Received {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Some(fd))
+    }
+}
+
+impl AsFd for Received {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("a descriptor is there until it is taken"),
+        }
+    }
+}
+
+impl AsRawFd for Received {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            close(fd);
+        }
+    }
+}
