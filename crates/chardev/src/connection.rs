@@ -107,6 +107,15 @@ impl Connection {
         self.stream.try_send(buf)
     }
 
+    /// As [`try_send`](Self::try_send), but asks the socket itself. A unix socket says that it is writable only once most
+    /// of its buffer is free; before that, this tells whether the peer has read anything.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub fn send_now(&self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.send_now(buf)
+    }
+
     /// Whether file descriptors can come with the bytes: on unix sockets.
     #[must_use]
     pub fn carries_fds(&self) -> bool {

@@ -96,6 +96,15 @@ impl Stream {
         }
     }
 
+    pub(crate) fn send_now(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => scm::transmit(stream.as_fd(), buf),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => scm::transmit(stream.as_fd(), buf),
+            Self::Stdio(stdio) => stdio.try_write(buf),
+        }
+    }
+
     pub(crate) fn shutdown_write(&self) {
         // An error says that the peer has gone already.
         let _ = match self {

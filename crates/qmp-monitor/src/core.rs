@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qmp_command::Router;
 use qmp_protocol::{Format, Version, encode_greeting};
+use tokio::runtime::Handle;
 
 use crate::events::EventHub;
 use crate::session::{Lane, SessionLimits};
@@ -18,18 +19,23 @@ pub struct Core {
     pub(crate) events: EventHub,
     pub(crate) limits: SessionLimits,
     pub(crate) lane: Lane,
+    pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
 }
 
 impl Core {
-    /// A core for these commands and events, which greets with this version.
+    /// A core for these commands and events, which greets with this version. Its monitors and sessions run on the
+    /// current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(router: Arc<Router>, events: EventHub, version: &Version, limits: SessionLimits) -> Arc<Self> {
         let greetings = [Format::Compact, Format::Pretty].map(|format| {
             let mut line = Vec::new();
             encode_greeting(&mut line, version, CAPABILITIES, format);
             line
         });
-        Arc::new(Self { router, events, limits, lane: Lane::new(), greetings })
+        Arc::new(Self { router, events, limits, lane: Lane::new(), runtime: Handle::current(), greetings })
     }
 
     /// The events.

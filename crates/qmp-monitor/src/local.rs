@@ -17,12 +17,14 @@ use crate::session::{Mode, QmpSession};
 
 /// A session of the process's own: commands without bytes in between, through the same stacks as any client's.
 ///
-/// It has negotiated. Requests run when they are made, so several may run at once; events arrive from the moment it
-/// was made.
+/// It has negotiated. Requests run when they are made, so several may run at once. Events wait for it from the first
+/// call of [`next_event`](Self::next_event), [`try_next_event`](Self::try_next_event) or [`watch`](Self::watch) on; they
+/// wait without bound, so who asks for the first must go on asking.
 pub struct LocalSession {
     core: Arc<Core>,
     state: Arc<QmpSession>,
-    events: Subscription,
+    /// Only when it wants events: a reader that does not read would keep all of them.
+    events: Option<Subscription>,
     wake: WakeHandle,
 }
 
@@ -36,6 +38,9 @@ pub enum LocalError {
     /// The arguments are not an object, or do not serialize.
     #[error("the arguments cannot be sent: {0}")]
     Arguments(String),
+    /// The runtime that the command ran on is shutting down.
+    #[error("the runtime is shutting down")]
+    Closed,
     /// What the command returned is not of the type that was asked for.
     #[error("the return value does not fit: {0}")]
     Return(#[from] serde_json::Error),
@@ -45,7 +50,7 @@ impl LocalSession {
     /// A session of `core`, on a monitor called `monitor` in logs.
     pub fn new(core: Arc<Core>, monitor: &str) -> Self {
         let state = QmpSession::new(monitor.into(), None, Mode::InBand, Arc::default());
-        Self { events: core.events.subscribe(), wake: core.events.sleeper(), core, state }
+        Self { events: None, wake: core.events.sleeper(), core, state }
     }
 
     /// What handlers see of it.
@@ -58,7 +63,7 @@ impl LocalSession {
     /// # Errors
     /// The command's, or one of types.
     ///
-    /// Cancel-safety: dropping the future stops the handler where it is, so let it end.
+    /// Cancel-safety: the command goes on when the future is dropped; only its result is lost.
     pub async fn execute<A, R>(&self, command: &str, arguments: &A) -> Result<R, LocalError>
     where
         A: Serialize + ?Sized,
@@ -96,19 +101,28 @@ impl LocalSession {
             _ => return Err(LocalError::Arguments("they must be an object".to_owned())),
         };
         let context = Context::new(self.state.clone()).with_fds(PendingFds::new(fds));
-        let outcome = self.core.router.call(command, arguments, context).await;
+        let (router, command) = (self.core.router.clone(), command.to_owned());
+        // A task of its own: whoever stops waiting for the reply does not stop the handler.
+        let task = self.core.runtime.spawn(async move { router.call(&command, arguments, context).await });
+        let outcome = task.await.map_err(|_| LocalError::Closed)?;
         self.state.count(outcome.is_ok());
         Ok(outcome?)
+    }
+
+    /// Has events wait from now on, if they do not already.
+    pub fn watch(&mut self) {
+        self.events.get_or_insert_with(|| self.core.events.subscribe());
     }
 
     /// The next event; `None` when the plane has closed and there is none left.
     ///
     /// Cancel-safe.
     pub async fn next_event(&mut self) -> Option<Event> {
+        self.watch();
         std::future::poll_fn(|cx| {
             self.wake.register(cx.waker());
             let closing = self.core.events.is_closing();
-            while let Some(raised) = self.events.next() {
+            while let Some(raised) = self.events.as_mut().and_then(Subscription::next) {
                 if !raised.is_extension() || self.state.wants_extension(raised.name()) {
                     return Poll::Ready(Some(raised.event().clone()));
                 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chardev::{Connection, FrontEnd};
@@ -13,10 +14,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::core::Core;
-use crate::session::{End, Mode, QmpSession, Session};
+use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
 
-/// How long sessions have, when the plane closes, to finish what runs and to write what waits.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// What sessions have beyond their own time to end in, before the monitor stops waiting for them.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Whose the names are that `getfd` gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,27 +65,30 @@ impl MonitorConfig {
 /// A monitor that serves clients until it is closed.
 #[derive(Debug)]
 pub struct Monitor {
+    core: Arc<Core>,
     id: Arc<str>,
+    /// Told to the sessions.
+    closing: Arc<AtomicBool>,
+    /// Told to the monitor's task. Dropped, it says the same.
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Monitor {
-    /// Starts to serve a front end's clients, on the current runtime.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start(core: Arc<Core>, config: MonitorConfig, front_end: FrontEnd) -> Self {
+    /// Starts to serve a front end's clients, on the core's runtime.
+    pub fn start(core: Arc<Core>, config: &MonitorConfig, front_end: FrontEnd) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let id: Arc<str> = config.id.as_str().into();
+        let (id, closing): (Arc<str>, _) = (config.id.as_str().into(), Arc::default());
         let serving = Serving {
-            core,
+            core: core.clone(),
             id: id.clone(),
             format: if config.pretty { Format::Pretty } else { Format::Compact },
             shared_fds: (config.named_fds == NamedFdsScope::Monitor).then(Arc::default),
+            closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
         };
-        Self { id, stop, task: tokio::spawn(serving.run(front_end, stopped)) }
+        let task = core.runtime.spawn(serving.run(front_end, stopped));
+        Self { core, id, closing, stop, task }
     }
 
     /// Its id.
@@ -92,10 +96,11 @@ impl Monitor {
         &self.id
     }
 
-    /// Takes no more clients, lets sessions write what they have (for two seconds at most), and ends.
-    ///
-    /// Sessions end by themselves only when the plane closes ([`Core::close`]); those that do not are cut off.
+    /// Takes no more clients, and ends the sessions: each finishes the command that runs and has two seconds to write
+    /// what it has. A command that takes longer goes on by itself; its reply is dropped.
     pub async fn close(self) {
+        self.closing.store(true, Ordering::Release);
+        self.core.events.wake_all();
         self.stop.send_replace(true);
         if let Err(error) = self.task.await
             && error.is_panic()
@@ -112,6 +117,7 @@ struct Serving {
     format: Format,
     /// The named fds of all sessions, when they are the monitor's.
     shared_fds: Option<Arc<NamedFds>>,
+    closing: Arc<AtomicBool>,
     sessions: JoinSet<()>,
 }
 
@@ -129,6 +135,9 @@ impl Serving {
                 },
             }
         }
+        drop(front_end);
+        self.closing.store(true, Ordering::Release);
+        self.core.events.wake_all();
         self.finish().await;
     }
 
@@ -138,7 +147,8 @@ impl Serving {
         let named_fds = self.shared_fds.clone().unwrap_or_default();
         let state = QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds);
         tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
-        let session = Session::new(connection, self.core.clone(), state.clone(), self.format);
+        let session =
+            Session::new(connection, self.core.clone(), state.clone(), self.format, self.closing.clone());
         let monitor = self.id.clone();
         self.sessions.spawn(async move {
             let end = session.await;
@@ -154,9 +164,9 @@ impl Serving {
         }
     }
 
-    /// Waits for the sessions, which the plane has told to end, and ends those that do not.
+    /// Waits for the sessions, which have been told to end. One whose command does not end is left to itself.
     async fn finish(&mut self) {
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + FAREWELL + GRACE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.sessions.join_next()).await {
             self.reap(ended);
         }
@@ -164,9 +174,9 @@ impl Serving {
             tracing::warn!(
                 monitor = &*self.id,
                 sessions = self.sessions.len(),
-                "sessions did not end in time"
+                "commands go on beyond the monitor's end"
             );
-            self.sessions.shutdown().await;
+            self.sessions.detach_all();
         }
     }
 }

@@ -41,6 +41,7 @@
 //!     })
 //!     .build()?;
 //! let mut session = plane.connect();
+//! session.watch();
 //! session.state().enable_event("X_RUNG", true);
 //! let () = session.execute::<_, serde_json::Value>("x-ring", &Bell { times: 3 }).await.map(drop)?;
 //! assert_eq!(session.try_next_event().unwrap().name, "X_RUNG");

@@ -272,8 +272,25 @@ impl ControlPlane {
             return Err(MonitorError::Duplicate(config.id));
         }
         let front_end = chardev.front_end(max_clients)?;
-        monitors.push(Monitor::start(self.core.clone(), config, front_end));
+        monitors.push(Monitor::start(self.core.clone(), &config, front_end));
         Ok(())
+    }
+
+    /// Ends a monitor: no more clients, and its sessions end once they have finished what runs and written what they
+    /// have (within two seconds). The chardev can have another monitor afterwards. `false` when there is none of this id.
+    pub async fn remove_monitor(&self, id: &str) -> bool {
+        let found = {
+            let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = monitors.iter().position(|monitor| monitor.id() == id);
+            place.map(|place| monitors.remove(place))
+        };
+        match found {
+            Some(monitor) => {
+                monitor.close().await;
+                true
+            }
+            None => false,
+        }
     }
 
     /// A session of the process's own, without a socket.

@@ -10,13 +10,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Log<T> {
     tail: Mutex<Arc<Node<T>>>,
-    // The tail's number, to be read without the lock. Written while the lock is held.
+    // The tail's numbers, to be read without the lock. Written while the lock is held.
     appended: AtomicU64,
+    common: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Node<T> {
+    /// Items so far.
     number: u64,
+    /// Of them, those that every reader wants.
+    common: u64,
     // `None` in the first node only, which stands for the time before any event.
     item: Option<T>,
     next: OnceLock<Arc<Node<T>>>,
@@ -34,18 +38,20 @@ impl<T> Drop for Node<T> {
 
 impl<T> Log<T> {
     pub(crate) fn new() -> Self {
-        let first = Arc::new(Node { number: 0, item: None, next: OnceLock::new() });
-        Self { tail: Mutex::new(first), appended: AtomicU64::new(0) }
+        let first = Arc::new(Node { number: 0, common: 0, item: None, next: OnceLock::new() });
+        Self { tail: Mutex::new(first), appended: AtomicU64::new(0), common: AtomicU64::new(0) }
     }
 
-    /// Appends an item. Whoever learns of it in any way finds it with [`Cursor::next`].
-    pub(crate) fn append(&self, item: T) {
+    /// Appends an item, which every reader wants if `common`. Whoever learns of it in any way finds it with
+    /// [`Cursor::next`].
+    pub(crate) fn append(&self, item: T, common: bool) {
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let node = Arc::new(Node { number: tail.number + 1, item: Some(item), next: OnceLock::new() });
-        let number = node.number;
+        let (number, common) = (tail.number + 1, tail.common + u64::from(common));
+        let node = Arc::new(Node { number, common, item: Some(item), next: OnceLock::new() });
         // Only the holder of the lock sets `next` of the tail, and each node is the tail once.
         let _ = tail.next.set(node.clone());
         let old = std::mem::replace(&mut *tail, node);
+        self.common.store(common, Ordering::Release);
         self.appended.store(number, Ordering::Release);
         drop(tail);
         // Freeing the old tail, when no reader holds it, needs no lock.
@@ -65,9 +71,13 @@ pub(crate) struct Cursor<T> {
 }
 
 impl<T> Cursor<T> {
-    /// How many items are appended and not read.
-    pub(crate) fn backlog(&self, log: &Log<T>) -> u64 {
-        log.appended.load(Ordering::Acquire).saturating_sub(self.at.number)
+    /// How many items are appended and not read: all of them, or only those that every reader wants.
+    pub(crate) fn backlog(&self, log: &Log<T>, all: bool) -> u64 {
+        if all {
+            log.appended.load(Ordering::Acquire).saturating_sub(self.at.number)
+        } else {
+            log.common.load(Ordering::Acquire).saturating_sub(self.at.common)
+        }
     }
 
     /// The next item.
@@ -86,17 +96,20 @@ mod tests {
     #[test]
     fn readers_see_what_came_after_them_in_order() {
         let log = Log::new();
-        log.append(1);
+        log.append(1, true);
         let mut early = log.subscribe();
-        log.append(2);
+        log.append(2, true);
         let mut late = log.subscribe();
-        log.append(3);
-        assert_eq!(early.backlog(&log), 2);
+        log.append(3, true);
+        assert_eq!(early.backlog(&log, true), 2);
+        log.append(4, false);
+        assert_eq!((early.backlog(&log, true), early.backlog(&log, false)), (3, 2));
         assert_eq!(early.next(), Some(&2));
         assert_eq!(early.next(), Some(&3));
+        assert_eq!(early.next(), Some(&4));
         assert_eq!(early.next(), None);
         assert_eq!(late.next(), Some(&3));
-        assert_eq!(early.backlog(&log), 0);
+        assert_eq!(early.backlog(&log, true), 0);
     }
 
     #[test]
@@ -104,9 +117,9 @@ mod tests {
         let log = Log::new();
         let reader = log.subscribe();
         for n in 0..1_000_000 {
-            log.append(n);
+            log.append(n, true);
         }
-        assert_eq!(reader.backlog(&log), 1_000_000);
+        assert_eq!(reader.backlog(&log, true), 1_000_000);
         drop(reader);
     }
 
@@ -115,8 +128,8 @@ mod tests {
         let log = Log::new();
         let item = Arc::new(());
         let mut reader = log.subscribe();
-        log.append(item.clone());
-        log.append(item.clone());
+        log.append(item.clone(), true);
+        log.append(item.clone(), true);
         assert_eq!(Arc::strong_count(&item), 3);
         while reader.next().is_some() {}
         assert_eq!(Arc::strong_count(&item), 2, "the newest stays: it marks the place");
@@ -129,7 +142,7 @@ mod tests {
         thread::scope(|scope| {
             for writer in 0..4u32 {
                 let log = &log;
-                scope.spawn(move || (0..500u32).for_each(|n| log.append((writer, n))));
+                scope.spawn(move || (0..500u32).for_each(|n| log.append((writer, n), true)));
             }
         });
         let seen: Vec<Vec<_>> =

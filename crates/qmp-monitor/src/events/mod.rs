@@ -47,6 +47,13 @@ struct Inner {
     closing: AtomicBool,
 }
 
+impl Inner {
+    fn append(&self, raised: Raised) {
+        let common = !raised.extension;
+        self.log.append(raised, common);
+    }
+}
+
 /// An event as it was raised, with its bytes in the forms that somebody has asked for.
 #[derive(Debug)]
 pub(crate) struct Raised {
@@ -142,7 +149,7 @@ impl EventHub {
                     () = tokio::time::sleep_until(end) => {
                         let mut throttle = self.throttle();
                         // Appended under the throttle's lock, so that a newer event of the same key cannot pass it.
-                        throttle.expire(Instant::now()).into_iter().for_each(|event| self.0.log.append(event));
+                        throttle.expire(Instant::now()).into_iter().for_each(|event| self.0.append(event));
                     }
                 },
             }
@@ -173,7 +180,8 @@ impl EventHub {
         WakeHandle { number, sleeper, hub: self.clone() }
     }
 
-    fn wake_all(&self) {
+    /// Wakes all sessions, to look at what has changed.
+    pub(crate) fn wake_all(&self) {
         // Woken outside the lock: a waker may run anything.
         let sleepers: Vec<_> = self.sleepers().values().cloned().collect();
         sleepers.iter().for_each(|sleeper| sleeper.0.wake());
@@ -227,11 +235,11 @@ impl EventSender {
             pretty: OnceLock::new(),
         };
         match key {
-            None => hub.log.append(raised),
+            None => hub.append(raised),
             Some(key) => {
                 let mut throttle = self.0.throttle();
                 if let Some(raised) = throttle.offer(key, raised, Instant::now()) {
-                    hub.log.append(raised);
+                    hub.append(raised);
                 }
             }
         }
@@ -258,8 +266,9 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn backlog(&self) -> u64 {
-        self.cursor.backlog(&self.hub.0.log)
+    /// Events that wait: all of them, or only QEMU's own, which every session gets.
+    pub(crate) fn backlog(&self, extensions: bool) -> u64 {
+        self.cursor.backlog(&self.hub.0.log, extensions)
     }
 
     pub(crate) fn next(&mut self) -> Option<&Raised> {
@@ -339,7 +348,7 @@ mod tests {
         raise(1);
         raise(2);
         raise(3);
-        assert_eq!(subscription.backlog(), 1);
+        assert_eq!(subscription.backlog(true), 1);
         tokio::time::sleep(THROTTLE_WINDOW + Duration::from_millis(1)).await;
         let offsets: Vec<_> = std::iter::from_fn(|| {
             subscription.next().map(|r| String::from_utf8(r.bytes(Format::Compact).to_vec()).unwrap())

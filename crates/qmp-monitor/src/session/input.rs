@@ -57,6 +57,16 @@ pub(crate) struct Arrival {
     pub(crate) fds: PendingFds,
 }
 
+/// What comes next from a client.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Arrival(Arrival),
+    /// Bytes that do not end a message.
+    Bytes,
+    /// The client will send nothing more, or nobody wants it.
+    End,
+}
+
 /// What a read brought.
 enum Filled {
     /// So many bytes, in the buffer.
@@ -82,8 +92,10 @@ impl Chunk {
     /// Marks all but the last `left` bytes as done; with none left, the buffer goes back to the thread.
     fn leave(&mut self, left: usize) {
         self.from = self.to - left;
-        if left == 0 {
-            SCRATCH.set(std::mem::take(self).buffer);
+        if left == 0
+            && let Some(buffer) = std::mem::take(self).buffer
+        {
+            SCRATCH.set(Some(buffer));
         }
     }
 }
@@ -95,7 +107,12 @@ pub(crate) struct Input {
     chunk: Chunk,
     pending: PendingFds,
     ended: bool,
+    /// Bytes that nobody has paid for yet; see [`Input::take_cost`].
+    unpaid: usize,
 }
+
+/// Bytes that cost as much time as a request.
+const BYTES_PER_REQUEST: usize = 1024;
 
 impl Input {
     pub(crate) fn new(limits: Limits) -> Self {
@@ -104,6 +121,7 @@ impl Input {
             chunk: Chunk::default(),
             pending: PendingFds::default(),
             ended: false,
+            unpaid: 0,
         }
     }
 
@@ -120,28 +138,37 @@ impl Input {
         self.pending = PendingFds::default();
     }
 
-    /// The next message; `None` at the end of the input. A message that the input ends in the middle of is dropped.
+    /// The next message, or news of bytes that were read and hold none so far: those may go on for ever, so the caller
+    /// decides how many to take. A message that the input ends in the middle of is dropped.
     ///
     /// # Errors
     /// What the transport fails with.
-    pub(crate) fn poll_next(
-        &mut self,
-        source: &impl Source,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<Arrival>>> {
-        loop {
-            if let Some(message) = self.decode_chunk() {
-                return Poll::Ready(Ok(Some(self.arrival(message))));
-            }
-            if self.ended {
-                return Poll::Ready(Ok(None));
-            }
-            match ready!(self.poll_fill(source, cx))? {
-                Filled::Decoded(Some(message)) => return Poll::Ready(Ok(Some(self.arrival(message)))),
-                Filled::Bytes(_) | Filled::Decoded(None) => {}
-                Filled::Eof => self.end(),
-            }
+    pub(crate) fn poll_next(&mut self, source: &impl Source, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        if let Some(message) = self.decode_chunk() {
+            return Poll::Ready(Ok(Next::Arrival(self.arrival(message))));
         }
+        if self.ended {
+            return Poll::Ready(Ok(Next::End));
+        }
+        Poll::Ready(Ok(match ready!(self.poll_fill(source, cx))? {
+            Filled::Bytes(_) => match self.decode_chunk() {
+                Some(message) => Next::Arrival(self.arrival(message)),
+                None => Next::Bytes,
+            },
+            Filled::Decoded(Some(message)) => Next::Arrival(self.arrival(message)),
+            Filled::Decoded(None) => Next::Bytes,
+            Filled::Eof => {
+                self.end();
+                Next::End
+            }
+        }))
+    }
+
+    /// What was read since the last call, in requests' worth of time: a few bytes are free.
+    pub(crate) fn take_cost(&mut self) -> u32 {
+        let cost = self.unpaid / BYTES_PER_REQUEST;
+        self.unpaid %= BYTES_PER_REQUEST;
+        u32::try_from(cost).unwrap_or(u32::MAX)
     }
 
     fn arrival(&self, message: Message) -> Arrival {
@@ -182,12 +209,17 @@ impl Input {
     fn fill(&mut self, source: &impl Source, buffer: &mut [u8]) -> io::Result<Filled> {
         let mut shown = match source.try_take(buffer)? {
             Taken::Bytes(0) => return Ok(Filled::Eof),
-            Taken::Bytes(len) => return Ok(Filled::Bytes(len)),
+            Taken::Bytes(len) => {
+                self.unpaid += len;
+                return Ok(Filled::Bytes(len));
+            }
             Taken::Fds(len) => &buffer[..len],
         };
         let all = shown.len();
         let message = self.decoder.next(&mut shown);
         let len = all - shown.len();
+        // What was shown and not taken will be shown again.
+        self.unpaid += all;
         self.receive_exactly(source, &mut buffer[..len])?;
         Ok(Filled::Decoded(message))
     }
@@ -198,6 +230,10 @@ impl Input {
             let mut fds = Vec::new();
             let received = match source.try_recv(buf, &mut fds) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // The bytes were there a moment ago. Who else reads this socket?
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::other("another process reads this socket"));
+                }
                 other => other?,
             };
             if received.truncated {

@@ -14,7 +14,8 @@
 //! logged reason, when its events exceed their bound or its peer takes no byte for [`SessionLimits::stall`].
 //!
 //! Cancel-safety: the future must not be dropped while a handler runs, as that would stop the handler half way. It
-//! ends by itself when its client leaves (after the running handler has ended) and when the plane closes.
+//! ends by itself when its client leaves and when its monitor or the plane closes, in any case after the running handler
+//! has ended.
 
 mod input;
 mod outbox;
@@ -27,6 +28,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ use tokio::time::Sleep;
 
 pub use self::state::{Mode, QmpSession};
 
-use self::input::{Arrival, Input};
+use self::input::{Arrival, Input, Next};
 use self::outbox::{Flushed, Outbox};
 pub(crate) use self::pace::Lane;
 use self::pace::Pace;
@@ -48,6 +50,9 @@ use crate::events::{Subscription, WakeHandle};
 
 /// In-band requests that wait behind the running one once out-of-band is on: QEMU's eight.
 pub const QUEUE: usize = 8;
+
+/// How long a session has, when its monitor or the plane closes, to write what waits.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Bytes of events that are copied from the common list at a time.
 const EVENT_BATCH: usize = 32 * 1024;
@@ -130,6 +135,9 @@ pub(crate) struct Session {
     pace: Pace,
     stall: Option<Pin<Box<Sleep>>>,
     doomed: Option<End>,
+    monitor_closing: Arc<AtomicBool>,
+    /// Set when the monitor or the plane closes: what is not written by then is not written.
+    farewell: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
@@ -138,6 +146,7 @@ impl Session {
         core: Arc<Core>,
         state: Arc<QmpSession>,
         format: Format,
+        monitor_closing: Arc<AtomicBool>,
     ) -> Self {
         let mut outbox = Outbox::default();
         core.greet(outbox.buffer(), format);
@@ -158,6 +167,8 @@ impl Session {
             pace,
             stall: None,
             doomed: None,
+            monitor_closing,
+            farewell: None,
         }
     }
 
@@ -168,31 +179,29 @@ impl Session {
         if let Some(end) = self.poll_output(cx) {
             self.doom(end);
         }
+        self.pace_on(turn, cx);
         if self.running.is_some() || self.overtaking.is_some() {
             // Whatever happened to the client, a handler is never stopped half way.
-            self.pace.pause();
             return Poll::Pending;
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);
         }
+        if turn == Turn::Over && self.outbox.is_empty() {
+            return Poll::Ready(if self.is_closing() { End::Closed } else { End::Left });
+        }
+        Poll::Pending
+    }
+
+    /// Sees to it that there is another turn when nothing else will bring one.
+    fn pace_on(&mut self, turn: Turn, cx: &mut TaskContext<'_>) {
         match turn {
-            Turn::Over if self.outbox.is_empty() => {
-                Poll::Ready(if self.core.events.is_closing() { End::Closed } else { End::Left })
-            }
+            _ if self.doomed.is_some() => self.pace.pause(),
+            Turn::Spent => self.pace.spent(cx),
             // Output that has just been written below the mark lets input in again.
-            Turn::Full if self.outbox.len() <= self.core.limits.outbox => {
-                self.pace.spent(cx);
-                Poll::Pending
-            }
-            Turn::Spent => {
-                self.pace.spent(cx);
-                Poll::Pending
-            }
-            Turn::Over | Turn::Full | Turn::Waiting => {
-                self.pace.pause();
-                Poll::Pending
-            }
+            Turn::Full if self.outbox.len() <= self.core.limits.outbox => self.pace.spent(cx),
+            // Input, a command, or the peer's reading wakes the task.
+            Turn::Full | Turn::Waiting | Turn::Over => self.pace.pause(),
         }
     }
 
@@ -205,7 +214,8 @@ impl Session {
         };
         loop {
             self.poll_running(cx);
-            if self.core.events.is_closing() {
+            if self.is_closing() {
+                self.farewell.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
                 self.hang_up();
             }
             if self.overtaking.is_some() {
@@ -227,14 +237,19 @@ impl Session {
             if left == 0 {
                 return if share.is_ready() { Turn::Spent } else { Turn::Waiting };
             }
-            left -= 1;
             match self.input.poll_next(&self.connection, cx) {
-                Poll::Ready(Ok(Some(arrival))) => self.accept(arrival, cx),
-                Poll::Ready(Ok(None)) if waiting => return Turn::Waiting,
-                Poll::Ready(Ok(None)) => return Turn::Over,
+                Poll::Ready(Ok(Next::Arrival(arrival))) => {
+                    left -= 1;
+                    self.accept(arrival, cx);
+                }
+                Poll::Ready(Ok(Next::Bytes)) => {}
+                Poll::Ready(Ok(Next::End)) if waiting => return Turn::Waiting,
+                Poll::Ready(Ok(Next::End)) => return Turn::Over,
                 Poll::Ready(Err(error)) => self.doom(End::Transport(error)),
                 Poll::Pending => return Turn::Waiting,
             }
+            // Bytes that never end a message cost time too.
+            left = left.saturating_sub(self.input.take_cost());
         }
     }
 
@@ -360,12 +375,25 @@ impl Session {
         if progress {
             self.stall = None;
         }
+        if let Some(farewell) = &mut self.farewell
+            && farewell.as_mut().poll(cx).is_ready()
+        {
+            return Some(End::Closed);
+        }
         let limit = self.core.limits.stall;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if stall.as_mut().poll(cx).is_ready() {
-            return Some(End::Stalled);
+            // The peer may have read for all that time and the socket not have said so: it speaks up only when most of
+            // its buffer is free.
+            match self.outbox.push(&self.connection) {
+                Ok(true) => self.stall = None,
+                Ok(false) => return Some(End::Stalled),
+                Err(error) => return Some(End::Transport(error)),
+            }
+            cx.waker().wake_by_ref();
         }
-        let backlog = self.events.as_ref().map_or(0, Subscription::backlog);
+        let extensions = self.state.wants_any_extension();
+        let backlog = self.events.as_ref().map_or(0, |events| events.backlog(extensions));
         (backlog > self.core.limits.events).then_some(End::EventOverflow)
     }
 
@@ -377,6 +405,10 @@ impl Session {
         self.stall = None;
         self.events = None;
         self.doomed = Some(end);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
     }
 
     fn hang_up(&mut self) {

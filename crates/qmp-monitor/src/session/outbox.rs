@@ -13,15 +13,25 @@ pub(crate) struct Outbox {
     written: usize,
 }
 
+/// The most that is written at once. The kernel frees a piece that was written when the peer has read all of it, so small
+/// pieces show that a slow peer reads at all.
+const PIECE: usize = 16 * 1024;
+
 /// Where the bytes go: a [`chardev::Connection`], or a test.
 pub(crate) trait Sink {
     fn try_send(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// As `try_send`, without asking first whether the socket has room.
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize>;
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 impl Sink for chardev::Connection {
     fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         Self::try_send(self, bytes)
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        Self::send_now(self, bytes)
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -62,7 +72,7 @@ impl Outbox {
     pub(crate) fn poll_flush(&mut self, sink: &impl Sink, cx: &mut Context<'_>) -> io::Result<Flushed> {
         let mut progress = false;
         while self.written < self.bytes.len() {
-            match sink.try_send(&self.bytes[self.written..]) {
+            match sink.try_send(self.piece()) {
                 Ok(sent) => {
                     self.written += sent;
                     progress |= sent > 0;
@@ -80,6 +90,25 @@ impl Outbox {
         }
         self.release();
         Ok(Flushed::All)
+    }
+
+    /// Writes once more though the socket has not said that it takes anything; says whether it did.
+    pub(crate) fn push(&mut self, sink: &impl Sink) -> io::Result<bool> {
+        match sink.send_now(self.piece()) {
+            Ok(sent) => {
+                self.written += sent;
+                Ok(sent > 0)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn piece(&self) -> &[u8] {
+        let waiting = &self.bytes[self.written..];
+        &waiting[..waiting.len().min(PIECE)]
     }
 
     /// Moves what waits to the front when most of the buffer is written, so that a slow reader of an endless stream
@@ -118,6 +147,9 @@ mod tests {
             self.got.borrow_mut().extend_from_slice(&bytes[..n]);
             Ok(n)
         }
+        fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.try_send(bytes)
+        }
         fn poll_write_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
         }
@@ -142,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_empty_outbox_keeps_next_to_nothing() {
-        let sink = Slow { takes: RefCell::new(vec![usize::MAX]), got: RefCell::default() };
+        let sink = Slow { takes: RefCell::new(vec![usize::MAX; 64]), got: RefCell::default() };
         let mut outbox = Outbox::default();
         outbox.buffer().resize(1 << 20, 0);
         let mut cx = Context::from_waker(Waker::noop());

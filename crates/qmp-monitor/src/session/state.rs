@@ -90,6 +90,10 @@ impl QmpSession {
         self.enabled_events.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
+    pub(crate) fn wants_any_extension(&self) -> bool {
+        !self.enabled_events.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub(crate) fn count(&self, ok: bool) {
         self.commands.fetch_add(1, Ordering::Relaxed);
         if !ok {

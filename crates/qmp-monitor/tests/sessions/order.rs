@@ -85,6 +85,37 @@ async fn a_full_queue_is_not_overtaken() {
 }
 
 #[tokio::test]
+async fn any_number_of_out_of_band_requests_overtake_a_slow_command() {
+    let gate = Arc::new(Semaphore::new(0));
+    let fixture = fixture(vec![gated(&gate, &Arc::default()), ping()]).await;
+    let mut client = Client::out_of_band(&fixture).await;
+    // More than a turn's share, so that the session has to come back to them while the command runs.
+    let overtaking = "{\"exec-oob\":\"ping\"}".repeat(500);
+    client.send(&format!("{{\"execute\":\"gated\",\"id\":\"slow\"}}{overtaking}")).await;
+    for _ in 0..500 {
+        assert_eq!(client.line().await, "{\"return\": true}");
+    }
+    assert_eq!(client.ask("{\"exec-oob\":\"ping\"}").await, "{\"return\": true}");
+    gate.add_permits(1);
+    assert_eq!(client.line().await, "{\"return\": {}, \"id\": \"slow\"}");
+}
+
+#[tokio::test]
+async fn a_handler_outlives_its_monitor() {
+    let (gate, done) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let fixture = fixture(vec![gated(&gate, &done), ping()]).await;
+    let mut client = Client::out_of_band(&fixture).await;
+    client.send("{\"execute\":\"gated\"}{\"exec-oob\":\"ping\"}").await;
+    assert_eq!(client.line().await, "{\"return\": true}", "both were read");
+    fixture.monitor.close().await;
+    assert_eq!(done.load(Ordering::SeqCst), 0);
+    gate.add_permits(1);
+    while done.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn malformed_requests_wait_in_band_but_malformed_oob_does_not() {
     let gate = Arc::new(Semaphore::new(0));
     let fixture = fixture(vec![gated(&gate, &Arc::default()), ping()]).await;

@@ -84,6 +84,50 @@ async fn a_peer_that_takes_nothing_for_long_loses_its_session() {
     assert!(other.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1}}").await.contains("\"x\""));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_but_steady_reader_keeps_its_session() {
+    let fixture = fixture_with(vec![fill()], limits(|l| l.stall = Duration::from_secs(30)), 64).await;
+    let mut slow = Client::negotiated(&fixture).await;
+    slow.send("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1000000}}").await;
+    let mut got = 0;
+    while got < 1_000_000 {
+        got += slow.some(2000).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn events_that_a_session_does_not_get_do_not_count_for_it() {
+    let fixture = fixture_with(vec![fill()], limits(|l| l.events = 100), 64).await;
+    let mut busy = Client::negotiated(&fixture).await;
+    busy.send("{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}").await;
+    busy.readable().await;
+    let sender = fixture.core.events().sender();
+    for _ in 0..1000 {
+        sender.emit_plain("X_OURS").unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(busy.line().await.len() > 5_000_000);
+}
+
+#[tokio::test]
+async fn bytes_that_end_no_message_do_not_keep_others_waiting() {
+    let fixture = fixture_with(vec![fill()], SessionLimits::default(), 64).await;
+    let mut other = Client::negotiated(&fixture).await;
+    let path = fixture.path.clone();
+    // Writes as fast as it can from a thread of its own, until the session is gone.
+    let flood = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        while stream.write_all(&[b' '; 65536]).is_ok() {}
+    });
+    for _ in 0..200 {
+        assert!(other.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1}}").await.contains("\"x\""));
+    }
+    fixture.monitor.close().await;
+    flood.join().unwrap();
+}
+
 #[tokio::test]
 async fn with_one_place_the_second_client_waits_for_it() {
     let fixture = fixture_with(vec![fill()], SessionLimits::default(), 1).await;

@@ -45,7 +45,7 @@ pub(crate) async fn fixture_with(
     let backend = Backend::Socket(SocketOptions::server(Address::unix(&path)));
     let chardev = Arc::new(Chardev::open("c", backend, 128).await.unwrap());
     let front_end = chardev.front_end(max_clients).unwrap();
-    let monitor = Monitor::start(core.clone(), MonitorConfig::new("m"), front_end);
+    let monitor = Monitor::start(core.clone(), &MonitorConfig::new("m"), front_end);
     Fixture { core, monitor, path, _dir: dir }
 }
 
@@ -111,6 +111,14 @@ impl Client {
     /// Waits until there is something to read.
     pub(crate) async fn readable(&mut self) {
         self.stream.get_ref().readable().await.unwrap();
+    }
+
+    /// Reads at most so many bytes; says how many.
+    pub(crate) async fn some(&mut self, most: usize) -> usize {
+        let mut bytes = vec![0; most];
+        let read = self.stream.get_mut().read(&mut bytes).await.unwrap();
+        assert!(read > 0, "the session ended");
+        read
     }
 
     pub(crate) async fn shutdown_write(&mut self) {
