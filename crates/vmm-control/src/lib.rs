@@ -72,3 +72,8 @@ pub use qmp_protocol::{self, ErrorClass, Version};
 pub use self::machine::Machine;
 pub use self::plane::{BuildError, Builder, ControlPlane, MonitorError, PlaneHandle};
 pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
+
+/// Keeps the example in the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

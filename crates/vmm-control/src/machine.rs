@@ -45,6 +45,15 @@ pub trait Machine: Send + Sync + 'static {
         async { Err(CommandError::generic("this machine cannot be reset")) }
     }
 
+    /// The guest has shut down, or was reset where that ends it, and the machine stays
+    /// ([`no_shutdown`](crate::Builder::no_shutdown)): stops it until it is reset.
+    ///
+    /// # Errors
+    /// Those of [`stop`](Self::stop), which is what happens by default.
+    fn shut_down(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        self.stop()
+    }
+
     /// Presses the power button: the guest may react to it, or not.
     ///
     /// # Errors
@@ -63,6 +72,7 @@ pub(crate) trait AnyMachine: Send + Sync + 'static {
     fn stop(&self) -> Done<'_>;
     fn cont(&self) -> Done<'_>;
     fn reset(&self) -> Done<'_>;
+    fn shut_down(&self) -> Done<'_>;
     fn powerdown(&self) -> Done<'_>;
 }
 
@@ -85,6 +95,10 @@ impl<M: Machine> AnyMachine for M {
 
     fn reset(&self) -> Done<'_> {
         Box::pin(Machine::reset(self))
+    }
+
+    fn shut_down(&self) -> Done<'_> {
+        Box::pin(Machine::shut_down(self))
     }
 
     fn powerdown(&self) -> Done<'_> {

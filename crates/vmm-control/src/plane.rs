@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use chardev::{Chardev, OpenError};
 use fd_registry::FdSets;
 use qmp_command::layers::authorize::Authority;
-use qmp_command::{Command, Router};
+use qmp_command::{Command, CommandError, Router};
 use qmp_monitor::{
     Core, DeclareError, EventHub, EventSender, EventSpec, LocalSession, Monitor, MonitorConfig, SessionLimits,
 };
@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) fd_sets: FdSets,
     pub(crate) version: Version,
     pub(crate) no_reboot: bool,
+    pub(crate) no_shutdown: bool,
     /// Set when the router is built, which the commands in it come before.
     pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
     /// Whether a cause was given; the first one counts.
@@ -69,6 +70,15 @@ impl PlaneHandle {
     /// Raises SHUTDOWN with this cause and asks the program to end, as `quit` does. Later causes are ignored.
     pub fn shut_down(&self, cause: ShutdownCause) {
         self.0.shut_down(cause);
+    }
+
+    /// The guest has shut down: raises SHUTDOWN and asks the program to end, or, with
+    /// [`no_shutdown`](Builder::no_shutdown), stops the machine until it is reset.
+    ///
+    /// # Errors
+    /// What the machine's [`shut_down`](Machine::shut_down) fails with.
+    pub async fn guest_shut_down(&self, cause: ShutdownCause) -> Result<(), CommandError> {
+        commands::power_off(&self.0, cause).await
     }
 
     /// Waits until somebody asks the program to end. Cancel-safe.
@@ -123,6 +133,7 @@ pub struct Builder {
     version: Version,
     limits: SessionLimits,
     no_reboot: bool,
+    no_shutdown: bool,
     authority: Option<Arc<dyn Authority>>,
     command_timeout: Option<std::time::Duration>,
     commands: Vec<MakeCommand>,
@@ -186,6 +197,14 @@ impl Builder {
         self
     }
 
+    /// A guest that shuts down leaves the machine stopped until it is reset, as QEMU's `-no-shutdown`; `quit` and
+    /// [`ControlPlane::shut_down`] end the program all the same.
+    #[must_use]
+    pub fn no_shutdown(mut self, no_shutdown: bool) -> Self {
+        self.no_shutdown = no_shutdown;
+        self
+    }
+
     /// Builds the plane, on the current tokio runtime.
     ///
     /// # Errors
@@ -201,6 +220,7 @@ impl Builder {
             fd_sets: FdSets::new(),
             version: self.version,
             no_reboot: self.no_reboot,
+            no_shutdown: self.no_shutdown,
             command_names: OnceLock::new(),
             shutting_down: AtomicBool::new(false),
             shutdown: watch::Sender::new(None),
@@ -250,6 +270,7 @@ impl ControlPlane {
             },
             limits: SessionLimits::default(),
             no_reboot: false,
+            no_shutdown: false,
             authority: None,
             command_timeout: None,
             commands: Vec::new(),

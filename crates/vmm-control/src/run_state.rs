@@ -161,6 +161,15 @@ impl RunStateCell {
         });
     }
 
+    /// Stops a running guest until it is reset.
+    pub fn shut_down(&self) {
+        self.with(|state| {
+            if state.now == RunState::Running {
+                state.now = RunState::Shutdown;
+            }
+        });
+    }
+
     /// The incoming migration has ended.
     pub fn migration_arrived(&self) {
         self.with(|state| state.now = if state.autostart { RunState::Running } else { RunState::Paused });

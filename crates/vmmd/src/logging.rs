@@ -4,6 +4,9 @@
 //! Text lines carry a time only with `-msg timestamp=on`, as QEMU's messages; JSON lines always do. Standard output
 //! is never written to, as it may be a monitor.
 //!
+//! Lines that cannot be written are lost. They are written by the thread that logs, so whoever reads standard error
+//! should read it.
+//!
 //! `main` calls [`init`] once. [`subscriber`] is the same without the global part.
 
 use std::io;
@@ -60,7 +63,10 @@ where
 {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
-    let builder = fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    // A log that cannot be written (the reader of the pipe is gone, the disk is full) is no reason to end anything; what
+    // would be said about it would go to the same place.
+    let builder =
+        fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).log_internal_errors(false);
     Ok(match (format, timestamps) {
         (LogFormat::Text, true) => Box::new(builder.finish()),
         (LogFormat::Text, false) => Box::new(builder.without_time().finish()),

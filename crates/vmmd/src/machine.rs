@@ -39,6 +39,11 @@ impl Machine for Board {
         Ok(())
     }
 
+    async fn shut_down(&self) -> CommandResult<()> {
+        self.state.shut_down();
+        Ok(())
+    }
+
     async fn reset(&self) -> CommandResult<()> {
         self.state.reset();
         Ok(())

@@ -1,5 +1,6 @@
 //! The reference VMM.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use vmmd::cli::{self, Outcome, Run};
@@ -12,7 +13,8 @@ fn main() -> ExitCode {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     match cli::parse(std::env::args_os().skip(1), &read) {
         Ok(Outcome::Print(text)) => {
-            print!("{text}");
+            // Nobody may be reading.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Ok(Outcome::Run(run)) => launch(&run),
@@ -29,7 +31,7 @@ fn launch(run: &Run) -> ExitCode {
         Ok(Launch::Child(readiness)) => start(run, Some(readiness)),
         Ok(Launch::Parent { code, error }) => {
             if let Some(error) = error {
-                eprintln!("vmmd: {error}");
+                complain(&error);
             }
             ExitCode::from(code)
         }
@@ -40,7 +42,7 @@ fn launch(run: &Run) -> ExitCode {
 fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
     let config = &run.config;
     for warning in &run.warnings {
-        eprintln!("vmmd: {warning}");
+        complain(warning);
     }
     if let Err(error) = logging::init(&config.log, config.msg_timestamp) {
         return fail(readiness, &error.to_string());
@@ -81,9 +83,14 @@ async fn run_until_the_end(config: &Config, readiness: Option<Readiness>) -> Exi
 fn fail(readiness: Option<Readiness>, text: &str) -> ExitCode {
     match readiness {
         Some(readiness) => readiness.failed(text),
-        None => eprintln!("vmmd: {text}"),
+        None => complain(text),
     }
     ExitCode::FAILURE
+}
+
+/// Tells the terminal, if there is one.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "vmmd: {text}");
 }
 
 /// The name up to its first NUL, if it has one.

@@ -68,6 +68,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     plane: ControlPlane,
+    /// Those with a monitor and those without: they listen until the end.
+    chardevs: Vec<Arc<Chardev>>,
     signals: Signals,
 }
 
@@ -80,16 +82,22 @@ pub struct Running {
 /// The first thing that cannot be had, and where the configuration asked for it.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let plane = ControlPlane::builder(Board::new(config)).no_reboot(config.no_reboot).build()?;
+    let plane = ControlPlane::builder(Board::new(config))
+        .no_reboot(config.no_reboot)
+        .no_shutdown(config.no_shutdown)
+        .build()?;
     add_fds(config, &plane)?;
-    tokio::select! {
-        opened = open_all(config, &plane) => opened?,
-        () = signals.terminated() => {
+    let opened = tokio::select! {
+        opened = open_all(config, &plane) => Some(opened?),
+        () = signals.terminated() => None,
+    };
+    match opened {
+        Some(chardevs) => Ok(Running { plane, chardevs, signals }),
+        None => {
             plane.close().await;
-            return Err(StartError::Interrupted);
+            Err(StartError::Interrupted)
         }
     }
-    Ok(Running { plane, signals })
 }
 
 impl Running {
@@ -104,6 +112,8 @@ impl Running {
         };
         tracing::info!(?cause, "shutting down");
         self.plane.close().await;
+        // Their sockets go now.
+        drop(self.chardevs);
         cause
     }
 }
@@ -131,7 +141,8 @@ fn add_fds(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
+async fn open_all(config: &Config, plane: &ControlPlane) -> Result<Vec<Arc<Chardev>>, StartError> {
+    let mut chardevs = Vec::with_capacity(config.chardevs.len());
     for chardev in &config.chardevs {
         let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
         let max_clients =
@@ -145,8 +156,9 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
                 .add_monitor(monitor_config(config, monitor), &opened, max_clients)
                 .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
         }
+        chardevs.push(opened);
     }
-    Ok(())
+    Ok(chardevs)
 }
 
 fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> MonitorConfig {

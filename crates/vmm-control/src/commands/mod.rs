@@ -9,7 +9,7 @@ use std::sync::Arc;
 use qmp_command::Command;
 use qmp_monitor::{EventSpec, qmp_capabilities};
 
-pub(crate) use self::run::ShutdownData;
+pub(crate) use self::run::{ShutdownData, power_off};
 
 use crate::plane::Shared;
 

@@ -2,6 +2,7 @@
 //!
 //! Every event goes out before the reply of the command that caused it, as QEMU's do.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
@@ -87,12 +88,27 @@ fn stop(plane: &Arc<Shared>) -> Command {
 }
 
 async fn do_stop(plane: &Shared) -> CommandResult<()> {
+    stopping(plane, plane.machine.stop()).await
+}
+
+/// Does what may stop the guest, and says so if it has.
+async fn stopping(plane: &Shared, act: impl Future<Output = CommandResult<()>>) -> CommandResult<()> {
     let ran = plane.machine.run_state().is_running();
-    plane.machine.stop().await?;
+    act.await?;
     if ran && !plane.machine.run_state().is_running() {
         plane.events.emit_plain("STOP")?;
     }
     Ok(())
+}
+
+/// The machine is off. That ends the program, or, with `no_shutdown`, stops the machine until it is reset.
+pub(crate) async fn power_off(plane: &Shared, cause: ShutdownCause) -> CommandResult<()> {
+    if !plane.no_shutdown {
+        plane.shut_down(cause);
+        return Ok(());
+    }
+    plane.events.emit("SHUTDOWN", &ShutdownData::new(cause))?;
+    stopping(plane, plane.machine.shut_down()).await
 }
 
 fn cont(plane: &Arc<Shared>) -> Command {
@@ -122,8 +138,7 @@ fn system_reset(plane: &Arc<Shared>) -> Command {
 async fn do_reset(plane: &Shared) -> CommandResult<()> {
     let cause = ShutdownCause::HostQmpSystemReset;
     if plane.no_reboot {
-        plane.shut_down(cause);
-        return Ok(());
+        return power_off(plane, cause).await;
     }
     plane.machine.reset().await?;
     plane.events.emit("RESET", &ShutdownData::new(cause))?;
