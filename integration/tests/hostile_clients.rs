@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -221,6 +221,55 @@ fn passes_its_own_connection() {
     scene.unharmed();
 }
 
+/// A TCP socket whose close blocks for a minute unless its peer reads, and that peer. A received descriptor stays its
+/// sender's, so whoever closes it has to reckon with that.
+fn lingering() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(60))).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while !matches!(socket.write(&[0; 65536]), Err(e) if e.kind() == ErrorKind::WouldBlock) {}
+    (socket.into(), peer)
+}
+
+#[test]
+fn passes_sockets_whose_close_blocks() {
+    if is_qemu() {
+        return eprintln!("skipped: QEMU stops for as long as the close blocks");
+    }
+    let mut scene = Scene::new();
+    let mut peers = Vec::new();
+    for way in 0..6 {
+        let mut client = scene.vmm.client(0);
+        let (socket, peer) = lingering();
+        peers.push(peer);
+        // Named, in a set, refused, pending.
+        let request = match way {
+            0..=2 => r#"{"execute": "getfd", "arguments": {"fdname": "a"}}"#,
+            3 => r#"{"execute": "add-fd", "arguments": {"fdset-id": 7}}"#,
+            4 => r#"{"execute": "add-fd", "arguments": {"fdset-id": -1}}"#,
+            _ => r#"{"execute": "query-name"}"#,
+        };
+        client.send_with_fds(request, &[socket.as_fd()]);
+        // Whoever closes the last copy is the one who waits: not this test, if it comes second.
+        thread::spawn(move || drop(socket));
+        assert_eq!(client.reply().get("error").is_some(), way == 4);
+        // Closed by its name, by another of that name, out of the set, or left behind.
+        match way {
+            0 => drop(client.call("closefd", json!({"fdname": "a"})).unwrap()),
+            1 => drop(client.getfd("a", &dev_null().unwrap()).unwrap()),
+            3 => drop(client.call("remove-fd", json!({"fdset-id": 7})).unwrap()),
+            _ => {}
+        }
+        scene.all_well();
+        drop(client);
+        scene.all_well();
+    }
+    drop(peers);
+    scene.unharmed();
+}
+
 /// The kernel installs no more than the receiver may open; the rest is cut off. Never a wrong fd, never a leak.
 #[test]
 fn sends_more_descriptors_than_the_server_may_open() {
@@ -277,7 +326,7 @@ fn reads_late() {
     let mut writer = client.socket().try_clone().unwrap();
     let sending = thread::spawn(move || {
         let request = "{\"execute\": \"query-commands\"}";
-        std::io::Write::write_all(&mut writer, request.repeat(count).as_bytes())
+        Write::write_all(&mut writer, request.repeat(count).as_bytes())
     });
     scene.all_well();
     for _ in 0..count {
@@ -359,8 +408,7 @@ fn nests_without_end() {
     client.send("[".repeat(1025));
     assert_eq!(client.reply()["error"]["desc"], "JSON nesting depth limit exceeded");
     let mut writer = client.socket().try_clone().unwrap();
-    let sending =
-        thread::spawn(move || std::io::Write::write_all(&mut writer, "{\"a\":".repeat(deep).as_bytes()));
+    let sending = thread::spawn(move || Write::write_all(&mut writer, "{\"a\":".repeat(deep).as_bytes()));
     scene.all_well();
     // What its answers are depends on where each limit falls; that the session ends up usable does not.
     let mut drain = Client::over(client.socket().try_clone().unwrap()).unwrap();

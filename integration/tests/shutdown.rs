@@ -236,3 +236,52 @@ fn a_slip_in_an_option_is_answered_with_the_nearest_one() {
         assert!(said.contains(wanted), "{args:?}: {said}");
     }
 }
+
+/// With `-no-reboot` a reset ends the machine, and with `-no-shutdown` the process stays for all that: as in QEMU.
+#[test]
+fn no_shutdown_keeps_the_process_when_the_machine_ends() {
+    for paused in [false, true] {
+        let mut extra = vec!["-no-reboot", "-no-shutdown"];
+        extra.extend(paused.then_some("-S"));
+        let mut vmm = Vmm::with(Setup { extra: &extra, ..Setup::default() });
+        let mut client = vmm.client(0);
+        client.run("system_reset");
+        let events: Vec<_> = client.kept_events().iter().map(|event| event["event"].clone()).collect();
+        let status = client.run("query-status")["status"].clone();
+        if paused {
+            assert_eq!((events, status), (vec![json!("SHUTDOWN")], json!("prelaunch")));
+            client.run("cont");
+        } else {
+            assert_eq!((events, status), (vec![json!("SHUTDOWN"), json!("STOP")], json!("shutdown")));
+            let error = client.call("cont", json!({})).unwrap_err();
+            assert_eq!(error.desc, "Resetting the Virtual Machine is required");
+        }
+        client.send(r#"{"execute": "quit"}"#);
+        assert_eq!(vmm.exit_code(), 0);
+    }
+}
+
+/// Whoever reads the log may go away; that ends nothing.
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("q.sock");
+    let mut server = Command::new(program())
+        .args(["-nodefaults", "-display", "none", "-machine", "none", "-qmp"])
+        .arg(format!("unix:{},server=on,wait=off", socket.display()))
+        .env("RUST_LOG", "debug")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(server.stderr.take());
+    for _ in 0..3 {
+        let mut client = Client::connect(&socket).unwrap();
+        client.negotiate();
+        client.run("query-name");
+    }
+    let mut client = Client::connect(&socket).unwrap();
+    client.negotiate();
+    client.send(r#"{"execute": "quit"}"#);
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
