@@ -124,7 +124,8 @@ impl Stream {
 /// read that would only be told so.
 ///
 /// A read that takes some bytes and less than it had room for has emptied the socket: no descriptors stopped it short,
-/// or it would have said [`Taken::Fds`]. tokio clears only the readiness that it had seen before the read. What comes
+/// or it would have said [`Taken::Fds`]. (Out-of-band bytes can stop it short too. A peer that sends such waits for what
+/// is behind them until it sends more.) tokio clears only the readiness that it had seen before the read. What comes
 /// later makes epoll report anew, and the end of the stream is a readiness of its own that is never cleared.
 fn would_block_next(taken: &io::Result<Taken>, room: usize) -> io::Result<()> {
     match taken {

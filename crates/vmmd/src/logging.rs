@@ -4,14 +4,15 @@
 //! Text lines carry a time only with `-msg timestamp=on`, as QEMU's messages; JSON lines always do. Standard output
 //! is never written to, as it may be a monitor.
 //!
-//! Lines that cannot be written are lost. They are written by the thread that logs, so whoever reads standard error
-//! should read it.
+//! A thread of the log's own writes it, so that a pipe that nobody reads stops nobody; lines that cannot be written, or
+//! that come when too many wait, are lost.
 //!
 //! `main` calls [`init`] once. [`subscriber`] is the same without the global part.
 
 use std::io;
 
 use tracing::Subscriber;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -37,15 +38,30 @@ pub enum LogError {
     Again,
 }
 
+/// Lines that may wait to be written. Beyond that they are dropped.
+const WAITING_LINES: usize = 10_000;
+
+/// Keeps the log going; dropping it writes what waits, if somebody takes it within about a second.
+#[derive(Debug)]
+#[must_use = "the log ends with this"]
+pub struct Log(#[expect(dead_code, reason = "held, for its drop")] WorkerGuard);
+
 /// Sets up this process's log.
 ///
 /// # Errors
 /// The filter (of `RUST_LOG` or of `config`) cannot be understood, or there is a log already.
-pub fn init(config: &LogConfig, timestamps: bool) -> Result<(), LogError> {
+pub fn init(config: &LogConfig, timestamps: bool) -> Result<Log, LogError> {
     let variable = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
     let filter = variable.as_deref().or(config.filter.as_deref()).unwrap_or(DEFAULT_FILTER);
-    let subscriber = subscriber(config.format, filter, timestamps, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Again)
+    // Written by a thread of its own: a pipe that nobody reads must not stop whoever has something to say.
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .thread_name("vmmd-log")
+        .finish(io::stderr());
+    let subscriber = subscriber(config.format, filter, timestamps, writer)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Again)?;
+    Ok(Log(guard))
 }
 
 /// A subscriber that writes what passes `filter` to `writer`.

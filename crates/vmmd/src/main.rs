@@ -44,9 +44,10 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
     for warning in &run.warnings {
         complain(warning);
     }
-    if let Err(error) = logging::init(&config.log, config.msg_timestamp) {
-        return fail(readiness, &error.to_string());
-    }
+    let _log = match logging::init(&config.log, config.msg_timestamp) {
+        Ok(log) => log,
+        Err(error) => return fail(readiness, &error.to_string()),
+    };
     if let Some(name) = &config.process_name
         && let Err(error) = rustix::thread::set_name(&c_string(name))
     {

@@ -109,6 +109,8 @@ pub(crate) struct Input {
     ended: bool,
     /// Bytes that nobody has paid for yet; see [`Input::take_cost`].
     unpaid: usize,
+    /// Fds were lost, which is said once.
+    lost_fds: bool,
 }
 
 /// Bytes that cost as much time as a request.
@@ -122,6 +124,7 @@ impl Input {
             pending: PendingFds::default(),
             ended: false,
             unpaid: 0,
+            lost_fds: false,
         }
     }
 
@@ -237,9 +240,11 @@ impl Input {
                 other => other?,
             };
             if received.truncated {
-                tracing::warn!(
-                    "fds were lost on their way (too many, or no room for them here): all are closed"
-                );
+                if !std::mem::replace(&mut self.lost_fds, true) {
+                    tracing::warn!(
+                        "fds were lost on their way to a session (no room for them here): all are closed"
+                    );
+                }
                 self.pending = PendingFds::default();
             } else if received.fds {
                 self.pending = PendingFds::new(fds);
