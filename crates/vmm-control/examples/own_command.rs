@@ -69,6 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // So can the process itself, through the same commands.
     let mut session = plane.connect();
+    session.watch();
     session.execute::<_, Empty>("x-events", &Enable { enable: ["X_BALLOON_CHANGED"] }).await?;
     session.execute::<_, Empty>("x-balloon", &Balloon { target: 1 << 30 }).await?;
     let event = session.try_next_event().ok_or("an event precedes the reply of what raised it")?;
