@@ -1,0 +1,114 @@
+//! What keeps a plane from being built, and a monitor from being added.
+
+use std::sync::Arc;
+
+use crate::support::{Client, Toy, ask, built, directory, listen, plain};
+use serde_json::json;
+use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::qmp_command::Metadata;
+use vmm_control::{
+    Authority, BuildError, Command, CommandError, Context, ControlPlane, EventSpec, MonitorConfig,
+    MonitorError, RunState, Version,
+};
+
+fn toy() -> Toy {
+    Toy::new(RunState::Running)
+}
+
+#[test]
+fn a_plane_needs_a_runtime() {
+    let error = ControlPlane::builder(toy()).build().unwrap_err();
+    assert!(matches!(error, BuildError::NoRuntime));
+    assert_eq!(error.to_string(), "a control plane is built inside a tokio runtime");
+}
+
+/// The runtime may be entered instead of run.
+#[test]
+fn an_entered_runtime_will_do() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let entered = runtime.enter();
+    let plane = plain(&toy());
+    drop(entered);
+    runtime.block_on(async {
+        assert_eq!(ask(&plane.connect(), "query-name", ()).await, json!({}));
+        plane.close().await;
+    });
+}
+
+#[tokio::test]
+async fn names_of_built_in_commands_and_events_are_taken() {
+    let stop = Command::new("stop").handler(async |_: Context, (): ()| Ok(()));
+    let error = ControlPlane::builder(toy()).command(stop).build().unwrap_err();
+    assert_eq!(error.to_string(), "the command \"stop\" is registered twice");
+    let error = ControlPlane::builder(toy()).event(EventSpec::standard::<()>("STOP")).build().unwrap_err();
+    assert_eq!(error.to_string(), "the event \"STOP\" is declared twice");
+    let error = ControlPlane::builder(toy()).event(EventSpec::standard::<()>("stop")).build().unwrap_err();
+    assert!(matches!(error, BuildError::Event(_)));
+}
+
+#[tokio::test]
+async fn a_monitor_has_an_id_and_a_chardev_of_its_own() {
+    let (plane, dir) = (plain(&toy()), directory());
+    let open = async |id: &str| {
+        let backend = Backend::Socket(SocketOptions::server(Address::unix(dir.path().join(id))));
+        Arc::new(Chardev::open(id, backend, 128).await.unwrap())
+    };
+    let (one, other) = (open("one").await, open("other").await);
+    plane.add_monitor(MonitorConfig::new("m"), &one, 64).unwrap();
+    let error = plane.add_monitor(MonitorConfig::new("m"), &other, 64).unwrap_err();
+    assert!(matches!(&error, MonitorError::Duplicate(id) if id == "m"));
+    assert_eq!(error.to_string(), "a monitor 'm' exists already");
+    let error = plane.add_monitor(MonitorConfig::new("n"), &one, 64).unwrap_err();
+    assert_eq!(error.to_string(), "Device 'one' is in use");
+    plane.add_monitor(MonitorConfig::new("n"), &other, 64).unwrap();
+    plane.close().await;
+}
+
+#[tokio::test]
+async fn a_monitor_can_go_and_another_take_its_chardev() {
+    let (plane, dir) = (plain(&toy()), directory());
+    let path = dir.path().join("q");
+    let backend = Backend::Socket(SocketOptions::server(Address::unix(&path)));
+    let chardev = Arc::new(Chardev::open("c", backend, 128).await.unwrap());
+    plane.add_monitor(MonitorConfig::new("m"), &chardev, 64).unwrap();
+    let other = listen(&plane, dir.path(), "other").await;
+    let (mut first, mut apart) = (Client::new(&path).await, Client::new(&other).await);
+    assert!(!plane.remove_monitor("n").await);
+    assert!(plane.remove_monitor("m").await);
+    assert_eq!(first.rest().await, "", "its sessions end");
+    assert!(!plane.remove_monitor("m").await);
+    assert_eq!(apart.ask("{\"execute\": \"query-fdsets\"}").await, "{\"return\": []}", "and no other's");
+    plane.add_monitor(MonitorConfig::new("m"), &chardev, 64).unwrap();
+    Client::new(&path).await;
+    plane.close().await;
+}
+
+#[tokio::test]
+async fn an_author_chooses_the_version() {
+    let version = Version { major: 8, minor: 1, micro: 2, package: "toy 3".into() };
+    let plane = built(ControlPlane::builder(toy()).version(version));
+    assert_eq!(
+        ask(&plane.connect(), "query-version", ()).await,
+        json!({"qemu": {"micro": 2, "minor": 1, "major": 8}, "package": "toy 3"})
+    );
+}
+
+/// Lets those commands run that only look.
+struct Watchers;
+
+impl Authority for Watchers {
+    fn authorize(&self, command: &Metadata, _: &Context) -> Result<(), CommandError> {
+        let looks = command.name.starts_with("query-");
+        looks.then_some(()).ok_or_else(|| CommandError::generic(format!("no {} here", command.name)))
+    }
+}
+
+#[tokio::test]
+async fn an_authority_is_asked_for_built_in_commands_too() {
+    let machine = toy();
+    let plane = built(ControlPlane::builder(machine.clone()).authority(Arc::new(Watchers)));
+    let session = plane.connect();
+    assert_eq!(ask(&session, "stop", ()).await, "GenericError: no stop here");
+    assert_eq!(ask(&session, "query-name", ()).await, json!({}));
+    assert!(machine.asked().is_empty());
+}

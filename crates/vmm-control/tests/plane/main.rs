@@ -1,0 +1,12 @@
+//! A plane from outside: through sessions of the process's own, and through sockets.
+
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
+mod building;
+mod fds;
+mod isolation;
+mod order;
+mod own;
+mod queries;
+mod run;
+mod support;

@@ -1,0 +1,154 @@
+//! What a thread emits before it completes a request precedes that request's reply, on every session.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use crate::support::{Client, Toy, built, directory, listen};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use vmm_control::{
+    Command, CommandResult, Context, ControlPlane, EventSender, EventSpec, QapiType, RunState,
+};
+
+/// Device threads.
+const THREADS: usize = 4;
+/// Clients that ask, each with a second session that only looks.
+const CLIENTS: u64 = 4;
+/// Requests of each.
+const REQUESTS: u64 = 100;
+/// How many requests of a client are under way at once.
+const DEPTH: u64 = 5;
+
+#[derive(Clone, Copy, Deserialize, Serialize, QapiType)]
+struct Work {
+    n: u64,
+}
+
+type Job = (Work, oneshot::Sender<CommandResult<()>>);
+
+/// Threads that know nothing of tokio: they raise an event for each job, then complete it.
+fn devices(events: &EventSender) -> mpsc::Sender<Job> {
+    let (queue, jobs) = mpsc::channel::<Job>();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for _ in 0..THREADS {
+        let (jobs, events) = (jobs.clone(), events.clone());
+        thread::spawn(move || {
+            loop {
+                let Ok((work, done)) = jobs.lock().unwrap().recv() else { return };
+                events.emit_plain("NOISE").unwrap();
+                events.emit("DONE", &work).unwrap();
+                let _ = done.send(Ok(()));
+            }
+        });
+    }
+    queue
+}
+
+fn plane() -> ControlPlane {
+    let builder = ControlPlane::builder(Toy::new(RunState::Running))
+        .event(EventSpec::standard::<Work>("DONE"))
+        .event(EventSpec::standard::<()>("NOISE"))
+        .command_with(|plane| {
+            let queue = devices(&plane.events());
+            Command::new("x-work").concurrent().handler(move |_: Context, work: Work| {
+                let (done, ended) = oneshot::channel();
+                let sent = queue.send((work, done));
+                async move {
+                    sent?;
+                    ended.await?
+                }
+            })
+        });
+    built(builder)
+}
+
+/// A session, and the events it has seen.
+struct Watcher {
+    client: Client,
+    order: Vec<u64>,
+    seen: HashSet<u64>,
+}
+
+impl Watcher {
+    async fn new(path: &PathBuf) -> Self {
+        Self { client: Client::new(path).await, order: Vec::new(), seen: HashSet::new() }
+    }
+
+    /// Reads until a reply, and gives its id.
+    async fn reply(&mut self) -> u64 {
+        loop {
+            let line: Value = serde_json::from_str(&self.client.line().await).unwrap();
+            if line.get("event").is_none() {
+                assert!(line.get("return").is_some(), "{line}");
+                return line["id"].as_u64().unwrap();
+            }
+            self.event(&line);
+        }
+    }
+
+    fn event(&mut self, line: &Value) {
+        if line["event"] == "DONE" {
+            let n = line["data"]["n"].as_u64().unwrap();
+            assert!(self.seen.insert(n), "no event comes twice");
+            self.order.push(n);
+        }
+    }
+
+    /// Reads until so many events have come.
+    async fn all(mut self, count: u64) -> Vec<u64> {
+        while u64::try_from(self.order.len()).unwrap() < count {
+            let line = serde_json::from_str(&self.client.line().await).unwrap();
+            self.event(&line);
+        }
+        self.order
+    }
+}
+
+/// One client's load; `looks` is another session, on which a request is made as soon as a reply is there.
+async fn load(first: u64, asks: &mut Watcher, looks: &mut Watcher) {
+    for batch in 0..REQUESTS / DEPTH {
+        let numbers: Vec<_> = (0..DEPTH).map(|i| first + batch * DEPTH + i).collect();
+        for n in &numbers {
+            let request = format!("{{\"execute\": \"x-work\", \"arguments\": {{\"n\": {n}}}, \"id\": {n}}}");
+            asks.client.send(&request).await;
+        }
+        for n in numbers {
+            assert_eq!(asks.reply().await, n);
+            assert!(asks.seen.contains(&n), "the event of {n} precedes its reply");
+            looks.client.send("{\"execute\": \"query-name\", \"id\": 0}").await;
+            looks.reply().await;
+            assert!(looks.seen.contains(&n), "and all that comes after the reply, on other sessions");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_precede_the_replies_of_requests_that_threads_complete() {
+    let (plane, dir) = (plane(), directory());
+    let paths = [listen(&plane, dir.path(), "a").await, listen(&plane, dir.path(), "b").await];
+    let mut pairs = Vec::new();
+    for client in 0..CLIENTS {
+        pairs.push((client * REQUESTS, Watcher::new(&paths[0]).await, Watcher::new(&paths[1]).await));
+    }
+    // Everybody is there before the first event.
+    let tasks: Vec<_> = pairs
+        .into_iter()
+        .map(|(first, mut asks, mut looks)| {
+            tokio::spawn(async move {
+                load(first, &mut asks, &mut looks).await;
+                let total = CLIENTS * REQUESTS;
+                [asks.all(total).await, looks.all(total).await]
+            })
+        })
+        .collect();
+    let mut orders = Vec::new();
+    for task in tasks {
+        orders.extend(task.await.unwrap());
+    }
+    assert_eq!(orders.len(), 8);
+    assert!(orders.iter().all(|order| *order == orders[0]), "all sessions see one order");
+    plane.close().await;
+}
