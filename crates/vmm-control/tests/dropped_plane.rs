@@ -1,6 +1,8 @@
 //! A plane that is dropped ends its sessions, removes its sockets and leaves no fd. Alone in its process: it counts the
 //! process's fds.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! What a thread emits before it completes a request precedes that request's reply, on every session.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -73,7 +73,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn new(path: &PathBuf) -> Self {
+    async fn new(path: &Path) -> Self {
         Self { client: Client::new(path).await, order: Vec::new(), seen: HashSet::new() }
     }
 
