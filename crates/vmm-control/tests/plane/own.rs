@@ -133,3 +133,13 @@ async fn a_command_goes_on_when_nobody_waits_for_it() {
     assert_eq!(ask(&session, "stop", ()).await, json!({}));
     assert_eq!(end.try_recv(), Ok(()));
 }
+
+#[tokio::test]
+async fn a_dropped_plane_ends_its_own_sessions_too() {
+    let plane = plane();
+    let mut session = watching(&plane);
+    plane.events().emit_plain("STOP").unwrap();
+    drop(plane);
+    assert_eq!(session.next_event().await.unwrap().name, "STOP", "what was raised is not lost");
+    assert_eq!(session.next_event().await, None);
+}
