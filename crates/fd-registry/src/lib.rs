@@ -17,11 +17,13 @@
 //! The crate knows neither QMP nor an async runtime. All calls are short and may be made from any thread.
 //!
 //! ```
+//! use std::os::fd::OwnedFd;
+//!
 //! use fd_registry::FdSets;
 //! use rustix::fs::OFlags;
 //!
 //! let sets = FdSets::new();
-//! let added = sets.add(None, Some("log".into()), std::fs::File::open("/dev/null")?.into())?;
+//! let added = sets.add(None, Some("log".into()), OwnedFd::from(std::fs::File::open("/dev/null")?))?;
 //! let dup = sets.open(&format!("/dev/fdset/{}", added.set), OFlags::RDONLY)?;
 //! sets.remove(added.set, None)?;
 //! assert!(sets.query()[0].fds.is_empty()); // the duplicate keeps its set

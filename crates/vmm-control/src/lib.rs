@@ -54,6 +54,7 @@ extern crate self as vmm_control;
 
 mod commands;
 mod machine;
+mod phase;
 mod plane;
 mod run_state;
 

@@ -24,6 +24,15 @@ pub trait Machine: Send + Sync + 'static {
     /// The state the machine is in now. It is asked often and must not block.
     fn run_state(&self) -> RunState;
 
+    /// Initialises the machine: `x-exit-preconfig` on a plane that was built with
+    /// [`preconfig`](crate::Builder::preconfig). The plane then lets the guest run, unless it is to start paused.
+    ///
+    /// # Errors
+    /// Whatever keeps the machine from being; the client sees it and may try again.
+    fn initialize(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        async { Ok(()) }
+    }
+
     /// Pauses the guest. Called whatever the state is, and succeeds when there is nothing to do. While a migration
     /// comes in, it asks that the guest stay paused when that ends.
     ///
@@ -69,6 +78,7 @@ type Done<'a> = Pin<Box<dyn Future<Output = CommandResult<()>> + Send + 'a>>;
 pub(crate) trait AnyMachine: Send + Sync + 'static {
     fn name(&self) -> Option<String>;
     fn run_state(&self) -> RunState;
+    fn initialize(&self) -> Done<'_>;
     fn stop(&self) -> Done<'_>;
     fn cont(&self) -> Done<'_>;
     fn reset(&self) -> Done<'_>;
@@ -83,6 +93,10 @@ impl<M: Machine> AnyMachine for M {
 
     fn run_state(&self) -> RunState {
         Machine::run_state(self)
+    }
+
+    fn initialize(&self) -> Done<'_> {
+        Box::pin(Machine::initialize(self))
     }
 
     fn stop(&self) -> Done<'_> {

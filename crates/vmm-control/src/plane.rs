@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::commands::{self, ShutdownData};
 use crate::machine::{AnyMachine, Machine};
+use crate::phase::{Phase, PhaseAuthority};
 use crate::run_state::ShutdownCause;
 
 /// What the commands of one plane share.
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) version: Version,
     pub(crate) no_reboot: bool,
     pub(crate) no_shutdown: bool,
+    pub(crate) phase: Arc<Phase>,
+    pub(crate) start_paused: bool,
     /// Set when the router is built, which the commands in it come before.
     pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
     /// Whether a cause was given; the first one counts.
@@ -134,6 +137,8 @@ pub struct Builder {
     limits: SessionLimits,
     no_reboot: bool,
     no_shutdown: bool,
+    preconfig: bool,
+    start_paused: bool,
     authority: Option<Arc<dyn Authority>>,
     command_timeout: Option<std::time::Duration>,
     commands: Vec<MakeCommand>,
@@ -205,6 +210,21 @@ impl Builder {
         self
     }
 
+    /// The machine is not initialised yet, as with QEMU's `--preconfig`: only commands that allow it can be used until
+    /// `x-exit-preconfig` has called [`Machine::initialize`].
+    #[must_use]
+    pub fn preconfig(mut self, preconfig: bool) -> Self {
+        self.preconfig = preconfig;
+        self
+    }
+
+    /// `x-exit-preconfig` does not let the guest run, as with QEMU's `-S`.
+    #[must_use]
+    pub fn start_paused(mut self, start_paused: bool) -> Self {
+        self.start_paused = start_paused;
+        self
+    }
+
     /// Builds the plane, on the current tokio runtime.
     ///
     /// # Errors
@@ -221,17 +241,18 @@ impl Builder {
             version: self.version,
             no_reboot: self.no_reboot,
             no_shutdown: self.no_shutdown,
+            phase: Arc::new(Phase::new(self.preconfig)),
+            start_paused: self.start_paused,
             command_names: OnceLock::new(),
             shutting_down: AtomicBool::new(false),
             shutdown: watch::Sender::new(None),
         });
         let handle = PlaneHandle(shared.clone());
+        let authority = PhaseAuthority { phase: shared.phase.clone(), next: self.authority };
         let mut router = Router::builder()
+            .authority(Arc::new(authority))
             .commands(commands::commands(&shared))
             .commands(self.commands.into_iter().map(|make| make(&handle)));
-        if let Some(authority) = self.authority {
-            router = router.authority(authority);
-        }
         if let Some(limit) = self.command_timeout {
             router = router.timeout(limit);
         }
@@ -271,6 +292,8 @@ impl ControlPlane {
             limits: SessionLimits::default(),
             no_reboot: false,
             no_shutdown: false,
+            preconfig: false,
+            start_paused: false,
             authority: None,
             command_timeout: None,
             commands: Vec::new(),

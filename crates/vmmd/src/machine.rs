@@ -15,7 +15,8 @@ impl Board {
     /// The machine that `config` asks for.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let state = if config.start_paused { RunState::Prelaunch } else { RunState::Running };
+        let waits = config.start_paused || config.preconfig;
+        let state = if waits { RunState::Prelaunch } else { RunState::Running };
         Self { name: config.name.clone(), state: RunStateCell::new(state) }
     }
 }

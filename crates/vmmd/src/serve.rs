@@ -85,6 +85,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let plane = ControlPlane::builder(Board::new(config))
         .no_reboot(config.no_reboot)
         .no_shutdown(config.no_shutdown)
+        .preconfig(config.preconfig)
+        .start_paused(config.start_paused)
         .build()?;
     add_fds(config, &plane)?;
     let opened = tokio::select! {

@@ -263,9 +263,7 @@ fn refusals_in_the_words_of_qemu() {
         let refusal = refusal(&words(line));
         assert!(refusal.starts_with(&format!("{line}: {text}")), "{line} is refused with {refusal}");
     }
-    for option in
-        ["-drive", "-device", "-object", "-m", "-smp", "-netdev", "-incoming", "-vnc", "--preconfig"]
-    {
+    for option in ["-drive", "-device", "-object", "-m", "-smp", "-netdev", "-incoming", "-vnc"] {
         let refusal = refusal(&[option, "x"]);
         assert!(
             refusal.starts_with(&format!("{option}: known to QEMU but not offered by vmmd: ")),

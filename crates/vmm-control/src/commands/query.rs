@@ -96,6 +96,7 @@ fn x_events(plane: &Arc<Shared>) -> Command {
     Command::new("x-events")
         .doc("Turns events that QEMU does not have on or off for this session; they are off at first.")
         .feature(Feature::Unstable)
+        .allow_preconfig()
         .concurrent()
         .handler(move |context: Context, arguments: EventsArguments| {
             let check = |name: &String| match hub.spec(name) {

@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
+use qmp_command::{Command, CommandError, CommandResult, Context, Feature, QapiType};
 use qmp_monitor::EventSpec;
 use serde::Serialize;
 
@@ -57,6 +57,7 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         system_reset(plane),
         system_powerdown(plane),
         quit(plane),
+        x_exit_preconfig(plane),
     ]
 }
 
@@ -152,6 +153,27 @@ fn system_powerdown(plane: &Arc<Shared>) -> Command {
 async fn do_powerdown(plane: &Shared) -> CommandResult<()> {
     plane.events.emit_plain("POWERDOWN")?;
     plane.machine.powerdown().await
+}
+
+fn x_exit_preconfig(plane: &Arc<Shared>) -> Command {
+    let plane = plane.clone();
+    Command::new("x-exit-preconfig")
+        .doc("Initialises the machine, and lets the guest run unless it is to start paused.")
+        .allow_preconfig()
+        .feature(Feature::Unstable)
+        .handler(move |_: Context, (): ()| {
+            let plane = plane.clone();
+            async move { do_exit_preconfig(&plane).await }
+        })
+}
+
+async fn do_exit_preconfig(plane: &Shared) -> CommandResult<()> {
+    if !plane.phase.is_preconfig() {
+        return Err(CommandError::generic("The command is permitted only before machine initialization"));
+    }
+    plane.machine.initialize().await?;
+    plane.phase.machine_is_initialized();
+    if plane.start_paused { Ok(()) } else { do_cont(plane).await }
 }
 
 fn quit(plane: &Arc<Shared>) -> Command {

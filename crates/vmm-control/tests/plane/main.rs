@@ -7,6 +7,7 @@ mod fds;
 mod isolation;
 mod order;
 mod own;
+mod preconfig;
 mod queries;
 mod run;
 mod support;

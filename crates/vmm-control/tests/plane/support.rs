@@ -67,6 +67,10 @@ impl Machine for Toy {
         self.state.get()
     }
 
+    async fn initialize(&self) -> CommandResult<()> {
+        self.act("initialize", |_| {})
+    }
+
     async fn stop(&self) -> CommandResult<()> {
         self.act("stop", |state| {
             state.stop();

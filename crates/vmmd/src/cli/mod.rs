@@ -56,6 +56,8 @@ pub enum Opt {
     Paused,
     /// `-no-shutdown`.
     NoShutdown,
+    /// `-preconfig`.
+    Preconfig,
     /// `-no-reboot`.
     NoReboot,
     /// `-action`.

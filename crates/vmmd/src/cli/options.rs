@@ -173,6 +173,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         "put the inherited descriptor FD into fd set SET",
     ),
     option("S", None, Opt::Paused, Group::Run, "do not start the virtual CPUs; wait for 'cont'"),
+    option(
+        "preconfig",
+        None,
+        Opt::Preconfig,
+        Group::Run,
+        "wait for x-exit-preconfig before the machine is made",
+    ),
     option("no-shutdown", None, Opt::NoShutdown, Group::Run, "stay, stopped, when the guest shuts down"),
     option("no-reboot", None, Opt::NoReboot, Group::Run, "exit instead of resetting the guest"),
     option(
@@ -290,7 +297,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("pflash", DISKS),
     no("plugin", DEBUG),
     no("portrait", DISPLAY),
-    no("preconfig", "its machine is there from the start"),
     no("prom-env", FIRMWARE),
     no("qtest", DEBUG),
     no("qtest-log", DEBUG),

@@ -122,6 +122,7 @@ impl Walk {
             Opt::Sandbox => simple::sandbox(value)?,
             Opt::Paused => config.start_paused = true,
             Opt::NoShutdown => config.no_shutdown = true,
+            Opt::Preconfig => config.preconfig = true,
             Opt::NoReboot => config.no_reboot = true,
             Opt::Daemonize => config.daemonize = true,
             Opt::Pidfile => config.pidfile = Some(PathBuf::from(value)),

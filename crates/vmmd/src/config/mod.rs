@@ -42,6 +42,8 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// Go into the background once everything listens.
     pub daemonize: bool,
+    /// The machine is made by `x-exit-preconfig`; until then only commands that allow it can be used.
+    pub preconfig: bool,
     /// Stay, stopped, when the guest shuts down.
     pub no_shutdown: bool,
     /// Exit instead of resetting the guest.

@@ -43,6 +43,8 @@ struct File {
     #[serde(default)]
     no_shutdown: bool,
     #[serde(default)]
+    preconfig: bool,
+    #[serde(default)]
     no_reboot: bool,
     #[serde(default)]
     daemonize: bool,
@@ -98,6 +100,7 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
     config.process_name = file.process_name;
     config.start_paused = file.start_paused;
     config.no_shutdown = file.no_shutdown;
+    config.preconfig = file.preconfig;
     config.no_reboot = file.no_reboot;
     config.daemonize = file.daemonize;
     config.pidfile = file.pidfile;
