@@ -76,6 +76,18 @@ async fn errors_are_errors_and_the_session_goes_on() {
     within(reader).await.unwrap();
 }
 
+/// The crate reads the schema into types of its own, strictly.
+#[tokio::test]
+async fn the_schema_is_one_that_the_crate_can_read() {
+    let vmm = Vmm::start();
+    let (service, events) = within(connect(&vmm, 0)).await;
+    let reader = events.spawn_tokio();
+    let schema = within(service.execute(qmp::query_qmp_schema {})).await.unwrap();
+    assert!(schema.len() > 40, "{}", schema.len());
+    drop(service);
+    within(reader).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_thousand_commands_in_flight_from_many_clients() {
     let (monitors, clients) = if is_qemu() { (10, 10) } else { (5, 50) };

@@ -9,7 +9,6 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tower::util::{BoxCloneSyncService, option_layer};
@@ -24,6 +23,7 @@ use crate::layers::permit::{Permit, PermitLayer};
 use crate::layers::reply::ReplyLayer;
 use crate::layers::timeout::TimeoutLayer;
 use crate::metadata::{Concurrency, Feature, Metadata};
+use crate::returns::Returns;
 use crate::schema::{QapiType, SchemaError, TypeDef, TypeRef, Types};
 use crate::{CommandResult, Outcome, arguments};
 
@@ -136,7 +136,7 @@ impl CommandBuilder {
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CommandResult<R>> + Send + 'static,
         A: DeserializeOwned + QapiType + 'static,
-        R: Serialize + QapiType + 'static,
+        R: Returns + QapiType + 'static,
     {
         self.finish(HandlerService(Arc::new(handler)))
     }
@@ -149,7 +149,7 @@ impl CommandBuilder {
     where
         F: Fn(Context, A) -> CommandResult<R> + Send + Sync + 'static,
         A: DeserializeOwned + QapiType + Send + 'static,
-        R: Serialize + QapiType + Send + 'static,
+        R: Returns + QapiType + Send + 'static,
     {
         let handler = Arc::new(handler);
         self.finish(HandlerService(Arc::new(move |context, arguments| {
@@ -166,7 +166,7 @@ impl CommandBuilder {
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CommandResult<R>> + Send + 'static,
         A: DeserializeOwned + QapiType + 'static,
-        R: Serialize + QapiType + 'static,
+        R: Returns + QapiType + 'static,
     {
         Command {
             metadata: self.metadata,
@@ -196,7 +196,7 @@ where
     F: Fn(Context, A) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = CommandResult<R>> + Send + 'static,
     A: DeserializeOwned + QapiType + 'static,
-    R: Serialize + QapiType + 'static,
+    R: Returns + QapiType + 'static,
 {
     let name = metadata.name;
     let exclusive = metadata.concurrency == Concurrency::Exclusive;

@@ -46,6 +46,7 @@ mod context;
 mod error;
 pub mod layers;
 mod metadata;
+mod returns;
 mod router;
 
 pub mod arguments;
@@ -56,6 +57,7 @@ pub use context::{Context, Invocation, Peer, PendingFds, Session, detached_sessi
 pub use error::CommandError;
 pub use metadata::{Concurrency, Feature, Metadata};
 pub use qmp_derive::QapiType;
+pub use returns::{Encoded, Returns};
 pub use router::{BuildError, RouteFuture, Router, RouterBuilder};
 pub use schema::QapiType;
 

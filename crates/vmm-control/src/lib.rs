@@ -53,6 +53,7 @@
 extern crate self as vmm_control;
 
 mod commands;
+pub mod introspect;
 mod machine;
 mod phase;
 mod plane;

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::commands::{self, ShutdownData};
+use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
 use crate::phase::{Phase, PhaseAuthority};
 use crate::run_state::ShutdownCause;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) start_paused: bool,
     /// Set when the router is built, which the commands in it come before.
     pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
+    /// What `query-qmp-schema` returns; set likewise.
+    pub(crate) schema: OnceLock<SchemaReply>,
     /// Whether a cause was given; the first one counts.
     shutting_down: AtomicBool,
     /// The cause, once the event is out.
@@ -111,6 +114,9 @@ pub enum BuildError {
     /// An event is wrong.
     #[error(transparent)]
     Event(#[from] DeclareError),
+    /// A command's type and an event's have one name, or the interface cannot be encoded.
+    #[error("the interface cannot be described: {0}")]
+    Interface(#[from] DescribeError),
     /// `build` was called outside a tokio runtime.
     #[error("a control plane is built inside a tokio runtime")]
     NoRuntime,
@@ -232,7 +238,8 @@ impl Builder {
     /// runtime.
     pub fn build(self) -> Result<ControlPlane, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let hub = EventHub::new(commands::events().into_iter().chain(self.events))?;
+        let events: Vec<_> = commands::events().into_iter().chain(self.events).collect();
+        let hub = EventHub::new(events.iter().cloned())?;
         let shared = Arc::new(Shared {
             machine: self.machine,
             events: hub.sender(),
@@ -244,6 +251,7 @@ impl Builder {
             phase: Arc::new(Phase::new(self.preconfig)),
             start_paused: self.start_paused,
             command_names: OnceLock::new(),
+            schema: OnceLock::new(),
             shutting_down: AtomicBool::new(false),
             shutdown: watch::Sender::new(None),
         });
@@ -258,9 +266,18 @@ impl Builder {
         }
         let router = Arc::new(router.build()?);
         shared.command_names.get_or_init(|| router.commands().map(|command| command.name).collect());
+        let interface = Interface::new(&router, events)?;
+        let schema = interface.encoded()?;
+        shared.schema.get_or_init(|| schema);
         let core = Core::new(router, hub.clone(), &shared.version, self.limits);
         let fan_out = runtime.spawn(async move { hub.run().await });
-        Ok(ControlPlane { handle, core, monitors: Mutex::default(), _fan_out: AbortOnDrop(fan_out) })
+        Ok(ControlPlane {
+            handle,
+            core,
+            interface,
+            monitors: Mutex::default(),
+            _fan_out: AbortOnDrop(fan_out),
+        })
     }
 }
 
@@ -274,6 +291,7 @@ impl fmt::Debug for Builder {
 pub struct ControlPlane {
     handle: PlaneHandle,
     core: Arc<Core>,
+    interface: Interface,
     monitors: Mutex<Vec<Monitor>>,
     _fan_out: AbortOnDrop,
 }
@@ -360,6 +378,11 @@ impl ControlPlane {
     /// The commands that there are.
     pub fn router(&self) -> &Router {
         self.core.router()
+    }
+
+    /// All commands, events and types, for those who describe them to others.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
     }
 
     /// Raises SHUTDOWN with this cause and asks the program to end. Later causes are ignored.

@@ -81,6 +81,8 @@ pub enum ShutdownCause {
     GuestPanic,
     /// A part of the machine was reset.
     SubsystemReset,
+    /// A snapshot is about to be loaded.
+    SnapshotLoad,
 }
 
 impl ShutdownCause {

@@ -1,6 +1,5 @@
 //! From `arguments` as they came to a handler's typed ones, and from its return value to bytes.
 
-use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -8,13 +7,13 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project_lite::pin_project;
 use qmp_protocol::{Format, Payload};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::{Layer, Service};
 
 use crate::arguments;
 use crate::context::{Context, Invocation};
 use crate::error::CommandError;
+use crate::returns::Returns;
 
 /// Calls the inner service with typed arguments `A`, and encodes what it returns.
 ///
@@ -68,7 +67,7 @@ impl<A, S> Service<Invocation> for Decode<A, S>
 where
     A: DeserializeOwned,
     S: Service<(Context, A), Error = CommandError>,
-    S::Response: Serialize + 'static,
+    S::Response: Returns,
 {
     type Response = Payload;
     type Error = CommandError;
@@ -116,7 +115,7 @@ pin_project! {
 impl<F, R> Future for DecodeFuture<F>
 where
     F: Future<Output = Result<R, CommandError>>,
-    R: Serialize + 'static,
+    R: Returns,
 {
     type Output = Result<Payload, CommandError>;
 
@@ -124,12 +123,7 @@ where
         Poll::Ready(match self.project().state.project() {
             StateProjection::Call { inner, format } => {
                 let value = ready!(inner.poll(cx))?;
-                if (&value as &dyn Any).is::<()>() {
-                    // A command that returns nothing returns an empty object.
-                    Ok(Payload::empty())
-                } else {
-                    Payload::encode(&value, *format).map_err(CommandError::from)
-                }
+                value.encode(*format).map_err(CommandError::from)
             }
             StateProjection::Refused { error } => match error.take() {
                 Some(error) => Err(error),

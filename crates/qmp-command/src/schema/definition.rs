@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-/// A use of a type.
+/// A use of a type. Exhaustive, so that whatever generates something from types handles them all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum TypeRef {
     /// `str`.
     Str,

@@ -11,7 +11,7 @@ use super::error::{Place, SchemaError};
 ///
 /// Filled by [`QapiType::describe`], one root after the other. Mistakes do not stop that; they are kept as
 /// [`errors`](Self::errors) and reported by [`validate`](super::validate()).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Types {
     slots: Vec<Slot>,
     by_name: HashMap<&'static str, usize>,
@@ -20,7 +20,7 @@ pub struct Types {
     open: Vec<Place>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     id: TypeId,
     rust_name: &'static str,

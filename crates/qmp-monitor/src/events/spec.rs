@@ -1,7 +1,7 @@
 //! Declaring events.
 
-use qmp_command::QapiType;
 use qmp_command::schema::{SchemaError, TypeRef, Types, validate};
+use qmp_command::{Feature, QapiType};
 use qmp_protocol::Value;
 
 /// The declaration of an event.
@@ -12,6 +12,7 @@ pub struct EventSpec {
     data: fn(&mut Types) -> TypeRef,
     pub(super) extension: bool,
     pub(super) throttle: Option<ThrottleKey>,
+    features: Vec<Feature>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(super) enum ThrottleKey {
 impl EventSpec {
     /// An event of QEMU's: every session gets it from negotiation on. `T` is the type of its data, `()` for none.
     pub fn standard<T: QapiType>(name: &'static str) -> Self {
-        Self { name, doc: "", data: T::describe, extension: false, throttle: None }
+        Self { name, doc: "", data: T::describe, extension: false, throttle: None, features: Vec::new() }
     }
 
     /// An event that QEMU does not have. It is off until a session enables it, because some clients end the
@@ -55,6 +56,13 @@ impl EventSpec {
         self
     }
 
+    /// Adds a feature that introspection shows.
+    #[must_use]
+    pub fn feature(mut self, feature: Feature) -> Self {
+        self.features.push(feature);
+        self
+    }
+
     /// The event's name.
     pub fn name(&self) -> &'static str {
         self.name
@@ -68,6 +76,21 @@ impl EventSpec {
     /// Whether sessions must ask for it.
     pub fn is_extension(&self) -> bool {
         self.extension
+    }
+
+    /// Describes the event's data in `types`, and returns a reference to it: [`TypeRef::Empty`] for none.
+    pub fn describe(&self, types: &mut Types) -> TypeRef {
+        (self.data)(types)
+    }
+
+    /// The features that introspection shows.
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// Whether events of this name are limited to one a second.
+    pub fn is_throttled(&self) -> bool {
+        self.throttle.is_some()
     }
 
     /// Checks the name, and describes the data in `types`.

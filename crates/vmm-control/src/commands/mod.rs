@@ -3,6 +3,7 @@
 mod fds;
 mod query;
 mod run;
+mod schema;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::plane::Shared;
 pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
     let mut commands = vec![qmp_capabilities()];
     commands.extend(query::commands(plane));
+    commands.push(schema::query_qmp_schema(plane));
     commands.extend(run::commands(plane));
     commands.extend(fds::commands(plane));
     commands

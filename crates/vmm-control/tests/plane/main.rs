@@ -10,4 +10,5 @@ mod own;
 mod preconfig;
 mod queries;
 mod run;
+mod schema;
 mod support;

@@ -4,12 +4,13 @@ use crate::support::{Client, Toy, ask, built, directory, events, listen, plain, 
 use serde_json::{Value, json};
 use vmm_control::{Command, Context, ControlPlane, EventSpec, RunState};
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "qmp_capabilities",
     "query-version",
     "query-commands",
     "query-name",
     "x-events",
+    "query-qmp-schema",
     "query-status",
     "stop",
     "cont",

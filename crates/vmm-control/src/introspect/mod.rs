@@ -1,0 +1,35 @@
+//! The interface of a plane, described to others.
+//!
+//! [`Interface`] holds every command, event and type of one plane. It is made when the plane is built, from what the
+//! commands and events say of themselves, so it grows with them and cannot be forgotten. From it are generated
+//!
+//! * [`schema`]: what `query-qmp-schema` returns, in QEMU 7.2's form.
+//!
+//! Everything here is pure, and runs once or on demand, never beside commands.
+//!
+//! ```
+//! # use vmm_control::{CommandError, ControlPlane, Machine, RunState};
+//! # struct Toy;
+//! # impl Machine for Toy {
+//! #     fn run_state(&self) -> RunState { RunState::Running }
+//! #     async fn stop(&self) -> Result<(), CommandError> { Ok(()) }
+//! #     async fn cont(&self) -> Result<(), CommandError> { Ok(()) }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let plane = ControlPlane::builder(Toy).build()?;
+//! let names: Vec<_> = plane.interface().commands().map(|command| command.metadata.name).collect();
+//! assert!(names.contains(&"query-status"));
+//! # Ok(())
+//! # }
+//! ```
+
+mod interface;
+pub mod schema;
+
+use qmp_command::Encoded;
+
+pub use self::interface::{CommandSignature, DescribeError, EventSignature, Interface};
+
+/// What `query-qmp-schema` returns.
+pub(crate) type SchemaReply = Encoded<Vec<schema::SchemaInfo>>;
