@@ -1,13 +1,13 @@
 //! Closes file descriptors that came from a client without ever blocking the caller.
 //!
 //! A received descriptor stays shared with its sender, who decides what its close does: a TCP socket with `SO_LINGER`
-//! and unsent data, or a file of a FUSE file system, blocks whoever closes it for as long as the sender likes. So
-//! whoever owns received descriptors ends them with [`close`], or keeps them as [`Received`], which does so when it is
-//! dropped.
+//! and unsent data, or a file of a file system in user space, blocks whoever closes it for as long as the sender likes.
+//! So whoever owns received descriptors ends them with [`close`], or keeps them as [`Received`], which does so when it
+//! is dropped.
 //!
-//! What cannot block is closed at once (pipes, eventfds, local files). All else goes to threads that exist for nothing else: one is started when none
-//! is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`]. They are never
-//! joined: a process exits without waiting for them.
+//! What cannot block is closed at once (pipes, memory devices). All else goes to threads that exist for nothing else: one
+//! is started when none is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`].
+//! They are never joined: a process exits without waiting for them.
 //!
 //! The threads are the process's, as the table of descriptors is; there is nothing to configure and nothing to share.
 
@@ -16,14 +16,23 @@ mod pool;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use kind::Kind;
 pub use pool::{IDLE, MAX_THREADS};
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///
-/// If no thread can be started and none is there, it is closed here all the same: better late than never.
+/// A socket is told not to linger: what it has not sent yet is sent after its close. If no thread can be started and none
+/// is there, the descriptor is closed here all the same: better late than never.
 pub fn close(fd: OwnedFd) {
-    if kind::close_may_block(fd.as_fd()) {
-        pool::close(fd);
+    match kind::of(fd.as_fd()) {
+        Kind::Quick => {}
+        Kind::Socket => {
+            // Whoever else has it can change that again; but then theirs is the last close, and not ours.
+            let _ = rustix::net::sockopt::set_socket_linger(&fd, None);
+            // It may hold other descriptors, unread, that die with it.
+            pool::close(fd);
+        }
+        Kind::Other => pool::close(fd),
     }
 }
 

@@ -97,7 +97,8 @@ impl Monitor {
     }
 
     /// Takes no more clients, and ends the sessions: each finishes the command that runs and has two seconds to write
-    /// what it has. A command that takes longer goes on by itself; its reply is dropped.
+    /// what it has. A session whose command takes longer goes on by itself and ends with it; until then it keeps its place
+    /// among the chardev's clients.
     pub async fn close(self) {
         self.closing.store(true, Ordering::Release);
         self.core.events.wake_all();

@@ -9,10 +9,11 @@
 //!
 //! `main` calls [`init`] once. [`subscriber`] is the same without the global part.
 
-use std::io;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use tracing::Subscriber;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -33,6 +34,9 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its thread cannot be started.
+    #[error("the log's thread cannot be started: {0}")]
+    Thread(io::Error),
     /// This process has a subscriber already.
     #[error("the log is set up already")]
     Again,
@@ -41,10 +45,63 @@ pub enum LogError {
 /// Lines that may wait to be written. Beyond that they are dropped.
 const WAITING_LINES: usize = 10_000;
 
-/// Keeps the log going; dropping it writes what waits, if somebody takes it within about a second.
+/// How long the end waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// What the log's thread is sent.
+enum Entry {
+    Line(Vec<u8>),
+    End,
+}
+
+/// Writes lines by way of the log's thread, and never waits for it.
+#[derive(Clone, Debug)]
+struct Lines(SyncSender<Entry>);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Lost when too many wait.
+        let _ = self.0.try_send(Entry::Line(line.to_vec()));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps the log going; dropping it writes what waits, if somebody takes it within a second.
 #[derive(Debug)]
 #[must_use = "the log ends with this"]
-pub struct Log(#[expect(dead_code, reason = "held, for its drop")] WorkerGuard);
+pub struct Log {
+    lines: Lines,
+    written: Receiver<()>,
+}
+
+impl Log {
+    /// Starts the thread that writes to standard error.
+    fn start() -> io::Result<Self> {
+        let (lines, entries) = sync_channel(WAITING_LINES);
+        let (done, written) = sync_channel(1);
+        std::thread::Builder::new().name("vmmd-log".into()).spawn(move || {
+            while let Ok(Entry::Line(line)) = entries.recv() {
+                // Nobody is left to be told of a failure.
+                let _ = io::stderr().write_all(&line);
+            }
+            let _ = done.send(());
+        })?;
+        Ok(Self { lines: Lines(lines), written })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // A full channel says that nobody reads.
+        if self.lines.0.try_send(Entry::End).is_ok() {
+            let _ = self.written.recv_timeout(LAST_LINES);
+        }
+    }
+}
 
 /// Sets up this process's log.
 ///
@@ -54,14 +111,11 @@ pub fn init(config: &LogConfig, timestamps: bool) -> Result<Log, LogError> {
     let variable = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
     let filter = variable.as_deref().or(config.filter.as_deref()).unwrap_or(DEFAULT_FILTER);
     // Written by a thread of its own: a pipe that nobody reads must not stop whoever has something to say.
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING_LINES)
-        .lossy(true)
-        .thread_name("vmmd-log")
-        .finish(io::stderr());
-    let subscriber = subscriber(config.format, filter, timestamps, writer)?;
+    let log = Log::start().map_err(LogError::Thread)?;
+    let lines = log.lines.clone();
+    let subscriber = subscriber(config.format, filter, timestamps, move || lines.clone())?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Again)?;
-    Ok(Log(guard))
+    Ok(log)
 }
 
 /// A subscriber that writes what passes `filter` to `writer`.
@@ -98,7 +152,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Sink {
+    impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())

@@ -57,7 +57,10 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(readiness, &format!("cannot start threads: {error}")),
     };
-    runtime.block_on(run_until_the_end(config, readiness))
+    let code = runtime.block_on(run_until_the_end(config, readiness));
+    // What still blocks a thread (a name that is looked up, say) is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 async fn run_until_the_end(config: &Config, readiness: Option<Readiness>) -> ExitCode {

@@ -221,8 +221,8 @@ impl Input {
         let all = shown.len();
         let message = self.decoder.next(&mut shown);
         let len = all - shown.len();
-        // What was shown and not taken will be shown again.
-        self.unpaid += all;
+        // What was shown and not taken will be shown again; and each such read costs several system calls.
+        self.unpaid += all + BYTES_PER_REQUEST;
         self.receive_exactly(source, &mut buffer[..len])?;
         Ok(Filled::Decoded(message))
     }
@@ -247,6 +247,8 @@ impl Input {
                 }
                 self.pending = PendingFds::default();
             } else if received.fds {
+                // Each was installed, and will be closed.
+                self.unpaid += fds.len() * BYTES_PER_REQUEST / 4;
                 self.pending = PendingFds::new(fds);
             }
             if received.len == 0 {

@@ -19,6 +19,7 @@
 
 mod input;
 mod outbox;
+mod output;
 mod pace;
 mod state;
 
@@ -42,7 +43,7 @@ use tokio::time::Sleep;
 pub use self::state::{Mode, QmpSession};
 
 use self::input::{Arrival, Input, Next};
-use self::outbox::{Flushed, Outbox};
+use self::outbox::Outbox;
 pub(crate) use self::pace::Lane;
 use self::pace::Pace;
 use crate::core::Core;
@@ -53,9 +54,6 @@ pub const QUEUE: usize = 8;
 
 /// How long a session has, when its monitor or the plane closes, to write what waits.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Bytes of events that are copied from the common list at a time.
-const EVENT_BATCH: usize = 32 * 1024;
 
 /// What a client may make a session hold.
 #[derive(Clone, Debug)]
@@ -218,14 +216,14 @@ impl Session {
                 self.farewell.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
                 self.hang_up();
             }
-            if self.overtaking.is_some() {
-                return Turn::Waiting;
-            }
             if self.running.is_none()
                 && let Some(arrival) = self.queue.pop_front()
             {
                 self.start(arrival, cx);
                 continue;
+            }
+            if self.overtaking.is_some() {
+                return Turn::Waiting;
             }
             if self.outbox.len() > self.core.limits.outbox {
                 return Turn::Full;
@@ -334,67 +332,6 @@ impl Session {
             self.oob = true;
             self.input.allow_oob();
         }
-    }
-
-    /// Appends events to the outbox while it holds less than `mark` bytes. `true` when there were any.
-    fn write_events(&mut self, mark: usize) -> bool {
-        let Some(events) = &mut self.events else { return false };
-        let mut any = false;
-        while self.outbox.len() < mark {
-            let Some(raised) = events.next() else { break };
-            if !raised.is_extension() || self.state.wants_extension(raised.name()) {
-                self.outbox.buffer().extend_from_slice(raised.bytes(self.format));
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Writes replies, then events; gives the reason when the session must end.
-    ///
-    /// Events that the peer does not take stay in the common list, where they are counted.
-    fn poll_output(&mut self, cx: &mut TaskContext<'_>) -> Option<End> {
-        if self.doomed.is_some() {
-            return None;
-        }
-        loop {
-            let more = self.write_events(EVENT_BATCH);
-            match self.outbox.poll_flush(&self.connection, cx) {
-                Ok(Flushed::All) => self.stall = None,
-                Ok(Flushed::Blocked { progress }) => return self.poll_blocked(progress, cx),
-                Err(error) => return Some(End::Transport(error)),
-            }
-            if !more {
-                return None;
-            }
-        }
-    }
-
-    /// The peer takes nothing for now: is its time up, or the bound for events exceeded?
-    fn poll_blocked(&mut self, progress: bool, cx: &mut TaskContext<'_>) -> Option<End> {
-        if progress {
-            self.stall = None;
-        }
-        if let Some(farewell) = &mut self.farewell
-            && farewell.as_mut().poll(cx).is_ready()
-        {
-            return Some(End::Closed);
-        }
-        let limit = self.core.limits.stall;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if stall.as_mut().poll(cx).is_ready() {
-            // The peer may have read for all that time and the socket not have said so: it speaks up only when most of
-            // its buffer is free.
-            match self.outbox.push(&self.connection) {
-                Ok(true) => self.stall = None,
-                Ok(false) => return Some(End::Stalled),
-                Err(error) => return Some(End::Transport(error)),
-            }
-            cx.waker().wake_by_ref();
-        }
-        let extensions = self.state.wants_any_extension();
-        let backlog = self.events.as_ref().map_or(0, |events| events.backlog(extensions));
-        (backlog > self.core.limits.events).then_some(End::EventOverflow)
     }
 
     /// The session will end for this reason: what runs ends, its reply is dropped, and what waits is not started.

@@ -94,15 +94,16 @@ impl Outbox {
 
     /// Writes once more though the socket has not said that it takes anything; says whether it did.
     pub(crate) fn push(&mut self, sink: &impl Sink) -> io::Result<bool> {
-        match sink.send_now(self.piece()) {
-            Ok(sent) => {
-                self.written += sent;
-                Ok(sent > 0)
+        loop {
+            match sink.send_now(self.piece()) {
+                Ok(sent) => {
+                    self.written += sent;
+                    return Ok(sent > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
         }
     }
 

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Requests that a session handles in a turn. About what one chunk of a client with 64 commands in flight holds.
-const SHARE: u32 = 64;
+/// Requests that a session handles in a turn: somewhat more than a client with 64 commands in flight sends, bytes included.
+const SHARE: u32 = 80;
 
 /// The same in the lane, where somebody may be waiting.
 const LANE_SHARE: u32 = 32;

@@ -100,7 +100,7 @@ async fn any_number_of_out_of_band_requests_overtake_a_slow_command() {
     assert_eq!(client.line().await, "{\"return\": {}, \"id\": \"slow\"}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_outlives_its_monitor() {
     let (gate, done) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let fixture = fixture(vec![gated(&gate, &done), ping()]).await;

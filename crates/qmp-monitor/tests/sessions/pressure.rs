@@ -1,8 +1,9 @@
 //! Clients that do not read.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use crate::support::{Client, fixture_with};
+use crate::support::{Client, fixture_with, send_fds};
 use qmp_command::{Command, Context, QapiType};
 use qmp_monitor::SessionLimits;
 use serde::Deserialize;
@@ -96,30 +97,70 @@ async fn a_slow_but_steady_reader_keeps_its_session() {
     }
 }
 
-#[tokio::test]
-async fn events_that_a_session_does_not_get_do_not_count_for_it() {
+/// How a session with a bound of 100 events takes so many that it does not get, while it cannot write.
+async fn beside_unwanted_events(count: usize) -> String {
     let fixture = fixture_with(vec![fill()], limits(|l| l.events = 100), 64).await;
     let mut busy = Client::negotiated(&fixture).await;
     busy.send("{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}").await;
     busy.readable().await;
     let sender = fixture.core.events().sender();
-    for _ in 0..1000 {
+    for _ in 0..count {
         sender.emit_plain("X_OURS").unwrap();
         tokio::task::yield_now().await;
     }
-    assert!(busy.line().await.len() > 5_000_000);
+    fixture.core.close();
+    busy.rest().await
+}
+
+#[tokio::test]
+async fn events_that_a_session_does_not_get_count_little() {
+    assert!(beside_unwanted_events(500).await.len() > 5_000_000);
+}
+
+#[tokio::test]
+async fn events_that_a_session_does_not_get_are_not_kept_for_ever() {
+    assert!(beside_unwanted_events(2000).await.len() < 5_000_000);
 }
 
 #[tokio::test]
 async fn bytes_that_end_no_message_do_not_keep_others_waiting() {
     let fixture = fixture_with(vec![fill()], SessionLimits::default(), 64).await;
     let mut other = Client::negotiated(&fixture).await;
-    let path = fixture.path.clone();
+    let mut stream = std::os::unix::net::UnixStream::connect(&fixture.path).unwrap();
     // Writes as fast as it can from a thread of its own, until the session is gone.
     let flood = std::thread::spawn(move || {
         use std::io::Write;
-        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
         while stream.write_all(&[b' '; 65536]).is_ok() {}
+    });
+    for _ in 0..200 {
+        assert!(other.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1}}").await.contains("\"x\""));
+    }
+    fixture.monitor.close().await;
+    flood.join().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_holds_up_the_end_for_two_seconds() {
+    let fixture = fixture_with(vec![fill()], SessionLimits::default(), 64).await;
+    let mut deaf = Client::negotiated(&fixture).await;
+    deaf.send("{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}").await;
+    deaf.readable().await;
+    let start = tokio::time::Instant::now();
+    fixture.monitor.close().await;
+    let took = start.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_millis(2200)).contains(&took), "{took:?}");
+    assert!(deaf.rest().await.len() < 5_000_000);
+}
+
+#[tokio::test]
+async fn fds_that_come_with_every_byte_do_not_keep_others_waiting() {
+    let fixture = fixture_with(vec![fill()], SessionLimits::default(), 64).await;
+    let mut other = Client::negotiated(&fixture).await;
+    let stream = std::os::unix::net::UnixStream::connect(&fixture.path).unwrap();
+    let flood = std::thread::spawn(move || {
+        let fd: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let fds: Vec<_> = std::iter::repeat_n(fd.as_fd(), 50).collect();
+        while send_fds(&stream, b" ", &fds).is_ok() {}
     });
     for _ in 0..200 {
         assert!(other.ask("{\"execute\":\"fill\",\"arguments\":{\"bytes\":1}}").await.contains("\"x\""));

@@ -1,7 +1,7 @@
 //! A monitor on a socket of its own, and a client that sees lines.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,16 +84,7 @@ impl Client {
     /// Writes `text` in one `sendmsg`, with these fds.
     pub(crate) fn send_fds(&self, text: &str, fds: &[OwnedFd]) {
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
-        let sent = sendmsg(
-            self.stream.get_ref(),
-            &[io::IoSlice::new(text.as_bytes())],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        );
-        assert_eq!(sent.unwrap(), text.len());
+        assert_eq!(send_fds(self.stream.get_ref(), text.as_bytes(), &borrowed).unwrap(), text.len());
     }
 
     pub(crate) async fn line(&mut self) -> String {
@@ -135,4 +126,12 @@ impl Client {
         }
         String::from_utf8(rest).unwrap()
     }
+}
+
+/// Writes bytes in one `sendmsg`, with these fds.
+pub(crate) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+    Ok(sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
