@@ -53,6 +53,12 @@ fmt: ## Format the code
 doc: ## The API documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
+.PHONY: reference
+reference: ## Write docs/REFERENCE.md anew
+	@$(CARGO) build -p vmmd
+	@target/debug/vmmd --dump-schema markdown > docs/.REFERENCE.md
+	@mv docs/.REFERENCE.md docs/REFERENCE.md
+
 .PHONY: conformance
 conformance: ## Replay recorded exchanges: make conformance [SERVER="qemu-system-x86_64 {args}"] [ARGS=--like-qemu]
 	@$(CARGO) build --release -p vmmd -p vmm-integration

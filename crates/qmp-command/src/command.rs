@@ -59,6 +59,13 @@ impl Command {
         CommandBuilder { metadata: Metadata::new(name) }
     }
 
+    /// The same command, in a group of the manual.
+    #[must_use]
+    pub fn group(mut self, group: &'static str) -> Self {
+        self.metadata.group = group;
+        self
+    }
+
     /// What was declared.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

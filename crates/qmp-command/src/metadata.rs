@@ -44,6 +44,8 @@ pub struct Metadata {
     pub name: &'static str,
     /// What it does, in a sentence or two; the manual and `help` show it.
     pub doc: &'static str,
+    /// What the manual lists it under. Empty for none.
+    pub group: &'static str,
     /// May be executed out-of-band. Such a handler must finish quickly and without waiting for another command.
     pub allow_oob: bool,
     /// May be used before the machine is initialised.
@@ -63,6 +65,7 @@ impl Metadata {
         Self {
             name,
             doc: "",
+            group: "",
             allow_oob: false,
             allow_preconfig: false,
             takes_fd: false,

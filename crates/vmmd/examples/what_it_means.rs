@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     match cli::parse(std::env::args_os().skip(1), &read) {
         Ok(Outcome::Print(text)) => print!("{text}"),
+        Ok(Outcome::DumpSchema(form)) => println!("prints the interface in the form {form:?}"),
         Ok(Outcome::Run(run)) => {
             run.warnings.iter().for_each(|warning| println!("{warning}"));
             explain(&run.config);

@@ -6,6 +6,7 @@
 //! * [`config`] is what a `vmmd` is told to be, and the reader of its TOML form;
 //! * [`logging`] installs the log subscriber;
 //! * [`daemonize`] puts the process into the background, without `fork`;
+//! * [`reference`](mod@reference) writes the QMP interface as a QAPI schema, a manual or a JSON Schema;
 //! * [`pidfile`] writes and locks the file that holds the process's id.
 //!
 //! `cli` and `config` are pure: they open nothing (the caller hands in how to read a file), print nothing and
@@ -19,5 +20,6 @@ pub mod error;
 pub mod logging;
 pub mod machine;
 pub mod pidfile;
+pub mod reference;
 pub mod serve;
 pub mod suggest;

@@ -7,6 +7,7 @@ use vmmd::cli::{self, Outcome, Run};
 use vmmd::config::Config;
 use vmmd::daemonize::{self, Launch, Readiness};
 use vmmd::pidfile::PidFile;
+use vmmd::reference::{self, Form};
 use vmmd::{logging, serve};
 
 fn main() -> ExitCode {
@@ -17,7 +18,18 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
+        Ok(Outcome::DumpSchema(form)) => dump(form),
         Ok(Outcome::Run(run)) => launch(&run),
+        Err(error) => fail(None, &error.to_string()),
+    }
+}
+
+fn dump(form: Form) -> ExitCode {
+    match reference::describe(form) {
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(None, &error.to_string()),
     }
 }

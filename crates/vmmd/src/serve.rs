@@ -82,12 +82,7 @@ pub struct Running {
 /// The first thing that cannot be had, and where the configuration asked for it.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let plane = ControlPlane::builder(Board::new(config))
-        .no_reboot(config.no_reboot)
-        .no_shutdown(config.no_shutdown)
-        .preconfig(config.preconfig)
-        .start_paused(config.start_paused)
-        .build()?;
+    let plane = plane(config)?;
     add_fds(config, &plane)?;
     let opened = tokio::select! {
         opened = open_all(config, &plane) => Some(opened?),
@@ -100,6 +95,19 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             Err(StartError::Interrupted)
         }
     }
+}
+
+/// The plane that `config` asks for, without monitors and fds.
+///
+/// # Errors
+/// When its commands and events do not go together, or there is no runtime.
+pub(crate) fn plane(config: &Config) -> Result<ControlPlane, BuildError> {
+    ControlPlane::builder(Board::new(config))
+        .no_reboot(config.no_reboot)
+        .no_shutdown(config.no_shutdown)
+        .preconfig(config.preconfig)
+        .start_paused(config.start_paused)
+        .build()
 }
 
 impl Running {

@@ -15,6 +15,7 @@ use vmmd::cli::{Outcome, Run, parse};
 use vmmd::config::{
     ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, SocketAddress, SocketConfig,
 };
+use vmmd::reference::Form;
 
 fn no_file(_: &Path) -> io::Result<String> {
     Err(io::Error::from_raw_os_error(2))
@@ -27,7 +28,7 @@ fn outcome(args: &[&str]) -> Result<Outcome, String> {
 fn run(args: &[&str]) -> Run {
     match outcome(args).unwrap_or_else(|error| panic!("{args:?}: {error}")) {
         Outcome::Run(run) => *run,
-        Outcome::Print(text) => panic!("{args:?} prints {text}"),
+        other => panic!("{args:?} prints: {other:?}"),
     }
 }
 
@@ -356,9 +357,21 @@ fn texts_instead_of_a_run() {
             Outcome::Print(text) => {
                 assert!(text.starts_with(beginning) && text.ends_with('\n'), "{line}: {text}")
             }
-            Outcome::Run(_) => panic!("{line} runs"),
+            other => panic!("{line}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn the_interface_instead_of_a_run() {
+    for (word, form) in [("qapi", Form::Qapi), ("markdown", Form::Markdown), ("json", Form::Json)] {
+        let outcome = outcome(&["-qmp", "null", "--dump-schema", word, "-S"]).unwrap();
+        assert!(matches!(outcome, Outcome::DumpSchema(found) if found == form), "{outcome:?}");
+    }
+    assert_eq!(
+        refusal(&["--dump-schema", "markdwon"]),
+        "--dump-schema markdwon: Parameter 'dump-schema' does not accept value 'markdwon'; did you mean 'markdown'?"
+    );
 }
 
 #[test]
@@ -372,7 +385,7 @@ fn a_file_comes_first_and_options_go_on_top() {
     let with_file = |line: &str| -> Result<Config, String> {
         match parse(words(line).into_iter().map(OsString::from), &read).map_err(|error| error.to_string())? {
             Outcome::Run(run) => Ok(run.config),
-            Outcome::Print(text) => panic!("{text}"),
+            other => panic!("{other:?}"),
         }
     };
     // Before or after makes no difference.

@@ -16,12 +16,19 @@ use crate::plane::Shared;
 
 /// All built-in commands, for one plane.
 pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
-    let mut commands = vec![qmp_capabilities()];
-    commands.extend(query::commands(plane));
-    commands.push(schema::query_qmp_schema(plane));
-    commands.extend(run::commands(plane));
-    commands.extend(fds::commands(plane));
-    commands
+    let protocol = vec![qmp_capabilities()];
+    let introspection = vec![schema::query_qmp_schema(plane)];
+    // The groups are the manual's chapters, the order that of `query-commands`.
+    let groups = [
+        ("Protocol", protocol),
+        ("Queries", query::commands(plane)),
+        ("Introspection", introspection),
+        ("Run state", run::commands(plane)),
+        ("File descriptors", fds::commands(plane)),
+    ];
+    let grouped =
+        groups.into_iter().map(|(group, list)| list.into_iter().map(|command| command.group(group)));
+    grouped.flatten().collect()
 }
 
 /// All built-in events.

@@ -3,7 +3,10 @@
 //! [`Interface`] holds every command, event and type of one plane. It is made when the plane is built, from what the
 //! commands and events say of themselves, so it grows with them and cannot be forgotten. From it are generated
 //!
-//! * [`schema`]: what `query-qmp-schema` returns, in QEMU 7.2's form.
+//! * [`schema`]: what `query-qmp-schema` returns, in QEMU 7.2's form;
+//! * [`qapi`]: a QAPI schema with documentation, for QEMU's own tools;
+//! * [`markdown`]: a reference manual;
+//! * [`json_schema`]: a JSON Schema.
 //!
 //! Everything here is pure, and runs once or on demand, never beside commands.
 //!
@@ -25,7 +28,11 @@
 //! ```
 
 mod interface;
+pub mod json_schema;
+pub mod markdown;
+pub mod qapi;
 pub mod schema;
+mod text;
 
 use qmp_command::Encoded;
 

@@ -29,6 +29,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::error::ConfigError;
+use crate::reference::Form;
 
 /// What an option means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub enum Opt {
     Pidfile,
     /// `-daemonize`.
     Daemonize,
+    /// `--dump-schema`.
+    DumpSchema,
     /// `-version`.
     Version,
     /// `-help`, `-h`.
@@ -100,6 +103,8 @@ pub enum Outcome {
     Run(Box<Run>),
     /// Print this to standard output and exit 0.
     Print(String),
+    /// Print the description of the QMP interface to standard output and exit 0.
+    DumpSchema(Form),
 }
 
 /// What to run with.

@@ -218,6 +218,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         Group::Process,
         "go into the background once all sockets listen",
     ),
+    option(
+        "dump-schema",
+        Some("qapi|markdown|json"),
+        Opt::DumpSchema,
+        Group::Help,
+        "print a description of the QMP interface",
+    ),
     option("version", None, Opt::Version, Group::Help, "print the version"),
     option("help", None, Opt::Help, Group::Help, "print this text"),
     option("h", None, Opt::Help, Group::Help, "the same"),

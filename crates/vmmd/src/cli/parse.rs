@@ -9,6 +9,7 @@ use super::{Opt, Outcome, Run, device, help, machine, simple};
 use crate::config::{Draft, LogFormat, toml};
 use crate::errno;
 use crate::error::{ConfigError, ErrorKind};
+use crate::reference::Form;
 
 /// One option as it was given.
 #[derive(Debug)]
@@ -74,6 +75,12 @@ pub(super) fn build(
         return Err(ConfigError::new(ErrorKind::GivenTwice).at(&second.origin));
     }
     for item in given {
+        if item.opt == Opt::DumpSchema {
+            let word = item.value.as_str();
+            let form =
+                Form::from_word(word).ok_or_else(|| ErrorKind::choice("dump-schema", word, Form::WORDS));
+            return form.map(Outcome::DumpSchema).map_err(|error| error.at(&item.origin));
+        }
         if let Some(text) = walk.step(item).map_err(|error| error.at(&item.origin))? {
             return Ok(Outcome::Print(text));
         }
@@ -131,8 +138,8 @@ impl Walk {
                     .ok_or_else(|| ErrorKind::choice("log-format", value, LogFormat::WORDS))?;
             }
             Opt::Idle { values, reason } => simple::idle(item, values, reason)?,
-            // Read before everything else; refused before that.
-            Opt::ConfigFile | Opt::NotOffered(_) => {}
+            // Handled by the caller; read before everything else; refused before that.
+            Opt::DumpSchema | Opt::ConfigFile | Opt::NotOffered(_) => {}
         }
         Ok(None)
     }
