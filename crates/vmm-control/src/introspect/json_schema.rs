@@ -16,7 +16,7 @@ pub fn generate(interface: &Interface) -> String {
     for command in interface.commands() {
         let name = command.metadata.name;
         requests.push(json!({ "$ref": format!("#/$defs/request:{name}") }));
-        defs.insert(format!("request:{name}"), request(name, command));
+        defs.insert(format!("request:{name}"), request(name, command, interface));
         defs.insert(format!("return:{name}"), reference(&command.returns));
     }
     for event in interface.events() {
@@ -34,7 +34,7 @@ pub fn generate(interface: &Interface) -> String {
     format!("{root:#}\n")
 }
 
-fn request(name: &str, command: &super::CommandSignature) -> Value {
+fn request(name: &str, command: &super::CommandSignature, interface: &Interface) -> Value {
     let mut arguments = reference(&command.arguments);
     arguments["unevaluatedProperties"] = json!(false);
     let verb = |verb: &str| json!({ "properties": { verb: { "const": name } }, "required": [verb] });
@@ -49,10 +49,24 @@ fn request(name: &str, command: &super::CommandSignature) -> Value {
         "properties": { "arguments": arguments, "id": true },
         "unevaluatedProperties": false,
     });
+    if has_mandatory_member(interface, &command.arguments) {
+        request["required"] = json!(["arguments"]);
+    }
     if command.metadata.features.iter().any(|feature| feature.name() == "deprecated") {
         request["deprecated"] = json!(true);
     }
     request
+}
+
+/// Whether the empty object, which is what absent arguments are, would be refused.
+fn has_mandatory_member(interface: &Interface, ty: &TypeRef) -> bool {
+    let TypeRef::Named(name) = ty else { return false };
+    match interface.types().get(name) {
+        Some(TypeDef::Struct { members, .. } | TypeDef::Union { base: members, .. }) => {
+            members.iter().any(|member| !member.optional)
+        }
+        _ => false,
+    }
 }
 
 fn describe_event(event: &super::EventSignature) -> Value {
@@ -154,5 +168,41 @@ fn annotate(value: &mut Value, doc: &str, features: &[&str]) {
     }
     if features.contains(&"deprecated") {
         value["deprecated"] = json!(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::introspect::sample;
+
+    #[test]
+    fn every_kind_of_definition() {
+        let schema: Value = serde_json::from_str(&generate(&sample::interface())).unwrap();
+        let defs = &schema["$defs"];
+        assert_eq!(schema["oneOf"][0], json!({ "$ref": "#/$defs/request:x-draw" }));
+        let request = &defs["request:x-draw"];
+        assert_eq!(request["oneOf"].as_array().map(Vec::len), Some(2), "in-band and out-of-band");
+        assert_eq!(
+            request["properties"]["arguments"],
+            json!({ "$ref": "#/$defs/type:Shape", "unevaluatedProperties": false })
+        );
+        assert_eq!(
+            defs["return:x-draw"]["items"],
+            json!({ "type": "integer", "minimum": -128, "maximum": 127 })
+        );
+        assert_eq!(defs["type:Round"]["properties"]["radii"]["items"]["maximum"], json!(u64::MAX));
+        let shape = &defs["type:Shape"];
+        assert_eq!(shape["required"], json!(["kind"]));
+        assert_eq!(
+            shape["allOf"],
+            json!([{
+                "if": { "properties": { "kind": { "const": "round" } }, "required": ["kind"] },
+                "then": { "$ref": "#/$defs/type:Round" },
+            }])
+        );
+        assert_eq!(defs["type:NameOrNumber"]["oneOf"][0], json!({ "type": "string" }));
+        assert_eq!(defs["event:X_DREW"]["required"], json!(["event", "timestamp", "data"]));
+        assert_eq!(defs["event:X_DONE"]["properties"].get("data"), None);
     }
 }

@@ -171,3 +171,28 @@ fn type_name(ty: &TypeRef) -> String {
     };
     if matches!(ty, TypeRef::Array(_)) { format!("list of {name}") } else { name }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::introspect::sample;
+
+    #[test]
+    fn every_kind_of_entry() {
+        let text = generate(&sample::interface());
+        for part in [
+            "## Drawing\n\n### x-draw\n\nDraws.\n\nArguments: [Shape](#shape).\n\nReturns: list of int8.\n\n\
+             It may be executed out-of-band.\n\nFeature `unstable`: It may change or go away without notice.\n",
+            "## Further commands\n\n### x-erase\n\nErases.\n\n| Arguments | Type | |\n|---|---|---|\n\
+             | `what_id` | str, optional | Which. |\n\nReturns: list of [NameOrNumber](#nameornumber).\n",
+            "### X_DREW\n\nDrawn.\n\nData: [Round](#round).\n\nAt most one a second is sent;",
+            "### X_DONE\n\nDone.\n\nOnly sessions that turned it on",
+            "| `count` | uint16, optional | How many \\| how often. Feature `unstable`: It may change",
+            "| `kind` is | further members | |\n|---|---|---|\n| `round` | [Round](#round) | With a radius. |\n\
+             | `flat` | none | Without. |\n",
+        ] {
+            assert!(text.contains(part), "{part}\nis missing in\n{text}");
+        }
+        assert!(text.ends_with(" |\n") && !text.contains("q_obj_"), "{text}");
+    }
+}

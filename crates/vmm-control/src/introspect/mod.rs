@@ -31,6 +31,8 @@ mod interface;
 pub mod json_schema;
 pub mod markdown;
 pub mod qapi;
+#[cfg(test)]
+mod sample;
 pub mod schema;
 mod text;
 

@@ -236,3 +236,31 @@ impl Comment {
         out.push_str("##\n");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::introspect::sample;
+
+    #[test]
+    fn every_kind_of_definition() {
+        let text = generate(&sample::interface());
+        for part in [
+            "{ 'pragma': { 'command-returns-exceptions': [ 'x-draw', 'x-erase' ] } }\n",
+            "{ 'union': 'Shape',\n  'base': { 'kind': 'FormType',\n            '*count': { 'type': 'uint16',\n  \
+             'features': [ 'unstable' ] } },\n  'discriminator': 'kind',\n  'data': { 'round': 'Round' } }\n",
+            "{ 'enum': 'FormType',\n  'data': [ 'round',\n            'flat' ] }\n",
+            "{ 'struct': 'Round',\n  'data': { 'radii': ['uint64'] } }\n",
+            "{ 'alternate': 'NameOrNumber',\n  'data': { 'name': 'str',\n            'number': 'int' } }\n",
+            "##\n# @x-draw:\n#\n# Draws.\n#\n# Features:\n#\n# @unstable:\n#     It may change or go away without \
+             notice.\n#\n# Returns: a list of int8\n##\n{ 'command': 'x-draw',\n  'boxed': true,\n  'data': 'Shape',\n  \
+             'returns': ['int8'],\n  'allow-oob': true,\n  'features': [ 'unstable' ] }\n",
+            "# @what_id:\n#     Which.\n",
+            "{ 'command': 'x-erase',\n  'data': { '*what_id': 'str' },\n  'returns': ['NameOrNumber'] }\n",
+            "{ 'event': 'X_DREW',\n  'data': 'Round',\n  'features': [ 'deprecated' ] }\n",
+            "{ 'event': 'X_DONE' }\n",
+        ] {
+            assert!(text.contains(part), "{part}is missing in\n{text}");
+        }
+    }
+}
