@@ -1,0 +1,6 @@
+//! The primitives of the modules that are model-checked ([`inbox`](crate::inbox), [`ack`](crate::ack)).
+//!
+//! `tests/model.rs` compiles those modules a second time with loom's primitives in this one's place.
+
+pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::{Arc, Condvar, Mutex};

@@ -1,0 +1,167 @@
+//! The protocol between an iothread and other threads, over all interleavings with up to two forced switches of thread.
+//!
+//! `src/inbox.rs` and `src/ack.rs` are compiled here with loom's primitives; the eventfd is a flag with a condition
+//! variable, and the iothread's loop is reduced to what touches the protocol. A lost wake-up shows as a deadlock.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+#[path = "../src/ack.rs"]
+mod ack;
+#[path = "../src/inbox.rs"]
+mod inbox;
+
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use loom::sync::{Arc, Condvar, Mutex};
+}
+
+use ack::{Ack, ack};
+use inbox::{Inbox, Wake};
+use loom::thread;
+use sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+
+enum Message {
+    Add,
+    Remove(Ack),
+    Number(u32),
+    Stop,
+}
+
+/// An inbox and an eventfd.
+struct Shared {
+    inbox: Inbox<Message>,
+    signalled: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Shared {
+    fn wake(&self) {
+        *self.signalled.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { inbox: Inbox::new(), signalled: Mutex::new(false), changed: Condvar::new() })
+    }
+
+    fn push(&self, message: Message) -> bool {
+        self.inbox.push(message, Some(self)).is_ok()
+    }
+
+    /// `epoll_wait` and the read of the eventfd; with work in the inbox it does not block.
+    fn wait(&self) {
+        if self.inbox.pending() {
+            return;
+        }
+        let mut signalled = self.signalled.lock().unwrap();
+        while !*signalled {
+            signalled = self.changed.wait(signalled).unwrap();
+        }
+        *signalled = false;
+    }
+
+    fn take(&self) -> Vec<Message> {
+        let mut messages = Vec::new();
+        if self.inbox.pending() {
+            self.inbox.take(&mut messages);
+        }
+        messages
+    }
+}
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(f);
+}
+
+#[test]
+fn no_message_is_lost_and_each_senders_order_is_kept() {
+    model(|| {
+        let shared = Shared::new();
+        let senders: Vec<_> = [[1, 2], [11, 12]]
+            .into_iter()
+            .map(|numbers| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || numbers.map(|number| assert!(shared.push(Message::Number(number)))))
+            })
+            .collect();
+        let mut got = Vec::new();
+        while got.len() < 4 {
+            shared.wait();
+            for message in shared.take() {
+                if let Message::Number(number) = message {
+                    got.push(number);
+                }
+            }
+        }
+        for pair in [[1, 2], [11, 12]] {
+            let order: Vec<u32> = got.iter().copied().filter(|number| pair.contains(number)).collect();
+            assert_eq!(order, pair);
+        }
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_removed_handler_is_not_called_once_removal_returns() {
+    model(|| {
+        let shared = Shared::new();
+        let removed = Arc::new(AtomicBool::new(false));
+        let remover = {
+            let (shared, removed) = (Arc::clone(&shared), Arc::clone(&removed));
+            thread::spawn(move || {
+                assert!(shared.push(Message::Add));
+                let (ack, waiter) = ack();
+                assert!(shared.push(Message::Remove(ack)));
+                waiter.wait();
+                removed.store(true, Ordering::Release);
+                assert!(shared.push(Message::Stop));
+            })
+        };
+        let (mut handler, mut stop) = (false, false);
+        while !stop {
+            shared.wait();
+            for message in shared.take() {
+                match message {
+                    Message::Add => handler = true,
+                    Message::Remove(ack) => {
+                        handler = false;
+                        drop(ack);
+                    }
+                    Message::Stop => stop = true,
+                    Message::Number(_) => {}
+                }
+            }
+            // The descriptor is always ready.
+            if handler {
+                assert!(!removed.load(Ordering::Acquire), "called after removal returned");
+                thread::yield_now();
+                assert!(!removed.load(Ordering::Acquire), "removal returned during a call");
+            }
+        }
+        remover.join().unwrap();
+    });
+}
+
+#[test]
+fn a_removal_returns_even_if_the_thread_ends() {
+    model(|| {
+        let shared = Shared::new();
+        let remover = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (ack, waiter) = ack();
+                shared.push(Message::Remove(ack));
+                waiter.wait();
+            })
+        };
+        drop(shared.inbox.close());
+        assert!(!shared.push(Message::Stop));
+        remover.join().unwrap();
+    });
+}
