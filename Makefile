@@ -39,6 +39,10 @@ test: python ## Everything that needs neither root nor KVM
 	$(CARGO) test --workspace --all-targets --all-features
 	$(CARGO) test --workspace --doc --all-features
 
+.PHONY: stranger
+stranger: ## Build and run a VMM author's crate outside the workspace
+	$(CARGO) run --quiet --target-dir target/stranger --manifest-path integration/stranger/Cargo.toml
+
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
@@ -89,4 +93,4 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc test ## What CI runs
+ci: lint doc test stranger ## What CI runs

@@ -40,7 +40,7 @@ use syn::{Data, DeriveInput, Error};
 /// | `#[qapi(size)]` | field | a `u64` that counts bytes: QAPI's `size` |
 /// | `#[qapi(union = "TAG")]` | field | the field is the part of a flat union that the member `TAG` decides |
 /// | `#[qapi(tag_type = "..")]` | enum with a tag | the name of the tag's type; without it the enum's name and `Kind` |
-/// | `#[qapi(crate = "..")]` | type | where `qmp_command`'s `schema` module is, if not at `::qmp_command` |
+/// | `#[qapi(crate = "..")]` | type | where `qmp_command`'s `schema` module is, if it is a dependency neither as `qmp-command` nor through `vmm-control` |
 ///
 /// What QAPI cannot say is refused where it stands: `flatten`, `alias`, `default`, `untagged`, `other`, generics,
 /// tuples. Types that have no description (maps, `usize`) are refused where they are used.

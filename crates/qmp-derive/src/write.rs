@@ -1,6 +1,7 @@
 //! What the implementations have in common.
 
-use proc_macro2::TokenStream;
+use proc_macro_crate::{FoundCrate, crate_name};
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{DeriveInput, Error, Ident, LitStr, Path, Result, parse_quote};
@@ -23,7 +24,7 @@ impl<'a> Target<'a> {
             Some(name) => checked(name)?,
             None => input.ident.unraw().to_string(),
         };
-        let krate: Path = attributes.krate.clone().unwrap_or_else(|| parse_quote!(::qmp_command));
+        let krate: Path = attributes.krate.clone().unwrap_or_else(qmp_command);
         Ok(Self { ident: &input.ident, attributes, name, schema: quote!(#krate::schema) })
     }
 
@@ -72,4 +73,23 @@ pub(crate) fn strings(values: &[String]) -> TokenStream {
 /// A `Vec` of what the items evaluate to.
 pub(crate) fn list(item_type: &TokenStream, items: &[impl ToTokens]) -> TokenStream {
     quote!(::std::vec::Vec::<#item_type>::from([#(#items),*]))
+}
+
+/// Where the crate that derives finds `qmp_command`: among its own dependencies, or in `vmm-control`, which is all that an
+/// author needs.
+fn qmp_command() -> Path {
+    let known_as = |package| match crate_name(package) {
+        Ok(FoundCrate::Name(name)) => Some(Ident::new(&name, Span::call_site())),
+        // The crate itself, its tests and its examples: it says `extern crate self` under its own name.
+        Ok(FoundCrate::Itself) => Some(Ident::new(&package.replace('-', "_"), Span::call_site())),
+        Err(_) => None,
+    };
+    if let Some(name) = known_as("qmp-command") {
+        return parse_quote!(::#name);
+    }
+    match known_as("vmm-control") {
+        Some(name) => parse_quote!(::#name::qmp_command),
+        // The compiler will say what is missing.
+        None => parse_quote!(::qmp_command),
+    }
 }
