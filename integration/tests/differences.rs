@@ -1,4 +1,4 @@
-//! One test for each deliberate difference from QEMU 7.2. `docs/COMPATIBILITY.md` gives the reasons.
+//! Deliberate differences from QEMU 7.2, those that no other file pins. `docs/COMPATIBILITY.md` lists all, with reasons.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 

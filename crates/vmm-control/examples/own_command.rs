@@ -60,12 +60,12 @@ fn plane() -> Result<ControlPlane, vmm_control::BuildError> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plane = plane()?;
 
-    // What manages QEMU can manage this: `socat - UNIX-CONNECT:...`, qmp-shell, libraries for QMP.
+    // For as long as the plane lives, any QMP client can come here.
     let dir = tempfile::tempdir()?;
     let socket = Backend::Socket(SocketOptions::server(Address::unix(dir.path().join("qmp.sock"))));
     let chardev = Arc::new(Chardev::open("mon0", socket, 128).await?);
     plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 64)?;
-    println!("serving {}", chardev.filename());
+    println!("serving QMP on {}", chardev.filename().trim_start_matches("disconnected:"));
 
     // So can the process itself, through the same commands.
     let mut session = plane.connect();
@@ -73,7 +73,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session.execute::<_, Empty>("x-events", &Enable { enable: ["X_BALLOON_CHANGED"] }).await?;
     session.execute::<_, Empty>("x-balloon", &Balloon { target: 1 << 30 }).await?;
     let event = session.try_next_event().ok_or("an event precedes the reply of what raised it")?;
-    println!("{} {:?}", event.name, event.data);
+    println!("{} {}", event.name, serde_json::to_string(&event.data)?);
 
     session.execute::<_, Empty>("stop", &()).await?;
     let status: Status = session.execute("query-status", &()).await?;

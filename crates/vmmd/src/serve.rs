@@ -89,7 +89,12 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         () = signals.terminated() => None,
     };
     match opened {
-        Some(chardevs) => Ok(Running { plane, chardevs, signals }),
+        Some(chardevs) => {
+            if config.monitors.is_empty() {
+                tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
+            }
+            Ok(Running { plane, chardevs, signals })
+        }
         None => {
             plane.close().await;
             Err(StartError::Interrupted)
@@ -201,7 +206,10 @@ fn socket_options(origin: &str, socket: &SocketConfig) -> Result<SocketOptions, 
         }
         SocketAddress::Fd(fd) => Address::Fd(inherited::take(*fd).map_err(|e| StartError::Fd {
             origin: origin.to_owned(),
-            reason: format!("fd {fd} cannot be used: {}", errno::text(&e)),
+            reason: format!(
+                "fd {fd} was not inherited by this process, or is used already: {}",
+                errno::text(&e)
+            ),
         })?),
     };
     Ok(SocketOptions { address, server: socket.server, wait: socket.wait, reconnect: socket.reconnect })
