@@ -201,7 +201,7 @@ mod tests {
                 "then": { "$ref": "#/$defs/type:Round" },
             }])
         );
-        assert_eq!(defs["type:NameOrNumber"]["oneOf"][0], json!({ "type": "string" }));
+        assert_eq!(defs["type:NameOrRound"]["oneOf"][0], json!({ "type": "string" }));
         assert_eq!(defs["event:X_DREW"]["required"], json!(["event", "timestamp", "data"]));
         assert_eq!(defs["event:X_DONE"]["properties"].get("data"), None);
     }

@@ -184,7 +184,7 @@ mod tests {
             "## Drawing\n\n### x-draw\n\nDraws.\n\nArguments: [Shape](#shape).\n\nReturns: list of int8.\n\n\
              It may be executed out-of-band.\n\nFeature `unstable`: It may change or go away without notice.\n",
             "## Further commands\n\n### x-erase\n\nErases.\n\n| Arguments | Type | |\n|---|---|---|\n\
-             | `what_id` | str, optional | Which. |\n\nReturns: list of [NameOrNumber](#nameornumber).\n",
+             | `what_id` | str, optional | Which. |\n\nReturns: list of [NameOrRound](#nameorround).\n",
             "### X_DREW\n\nDrawn.\n\nData: [Round](#round).\n\nAt most one a second is sent;",
             "### X_DONE\n\nDone.\n\nOnly sessions that turned it on",
             "| `count` | uint16, optional | How many \\| how often. Feature `unstable`: It may change",

@@ -18,7 +18,7 @@ pub fn generate(interface: &Interface) -> String {
     let mut out =
         String::from("# -*- Mode: Python -*-\n# vim: filetype=python\n\n##\n# = QMP interface\n##\n\n");
     pragmas(&mut out, interface);
-    for def in interface.types().iter().filter(|def| !is_implicit(def.name())) {
+    for def in interface.types().iter().filter(|def| !is_inline(def)) {
         definition(&mut out, def);
     }
     for signature in interface.commands() {
@@ -31,14 +31,13 @@ pub fn generate(interface: &Interface) -> String {
 }
 
 fn pragmas(out: &mut String, interface: &Interface) {
-    let unusual = |name: &str| name.contains(|c: char| c == '_' || c.is_ascii_uppercase());
-    let commands = interface.commands().map(|command| command.metadata.name).filter(|name| unusual(name));
+    let commands = interface.commands().map(|command| command.metadata.name).filter(|name| is_unusual(name));
     let returns = interface.commands().filter(|command| !returns_objects(interface, &command.returns));
-    let types = interface.types().iter().filter(|def| names_within(def).iter().any(|name| unusual(name)));
-    let lists: [(&str, Vec<&str>); 3] = [
-        ("command-name-exceptions", commands.collect()),
-        ("command-returns-exceptions", returns.map(|command| command.metadata.name).collect()),
-        ("member-name-exceptions", types.map(TypeDef::name).filter(|name| !is_implicit(name)).collect()),
+    let types = interface.types().iter().filter(|def| has_unusual_names(def));
+    let lists: [(&str, Vec<String>); 3] = [
+        ("command-name-exceptions", commands.map(str::to_owned).collect()),
+        ("command-returns-exceptions", returns.map(|command| command.metadata.name.to_owned()).collect()),
+        ("member-name-exceptions", types.map(|def| public_name(def.name())).collect()),
     ];
     out.push_str("{ 'pragma': { 'doc-required': true } }\n");
     for (name, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
@@ -57,6 +56,31 @@ fn returns_objects(interface: &Interface, returns: &TypeRef) -> bool {
     }
 }
 
+/// Whether a name is one that the generator takes only when a pragma lists where it stands.
+fn is_unusual(name: &str) -> bool {
+    name.contains(|c: char| c == '_' || c.is_ascii_uppercase())
+}
+
+fn has_unusual_names(def: &TypeDef) -> bool {
+    names_within(def).iter().any(|name| is_unusual(name))
+}
+
+/// Whether a struct is written where it is used. No pragma reaches the members there, so they must have usual names.
+fn is_inline(def: &TypeDef) -> bool {
+    is_implicit(def.name()) && matches!(def, TypeDef::Struct { .. }) && !has_unusual_names(def)
+}
+
+/// A type's name; for one that QAPI keeps to itself, such as `q_obj_add-fd-arg`, one made of it: `AddFdArg`.
+fn public_name(name: &str) -> String {
+    let Some(rest) = name.strip_prefix("q_") else { return name.to_owned() };
+    let words = rest.strip_prefix("obj_").unwrap_or(rest).split(|c: char| !c.is_ascii_alphanumeric());
+    let capitalised = words.map(|word| {
+        let (first, others) = word.split_at(word.len().min(1));
+        first.to_ascii_uppercase() + others
+    });
+    capitalised.collect()
+}
+
 fn names_within(def: &TypeDef) -> Vec<&'static str> {
     match def {
         TypeDef::Struct { members, .. } | TypeDef::Union { base: members, .. } => {
@@ -68,7 +92,8 @@ fn names_within(def: &TypeDef) -> Vec<&'static str> {
 }
 
 fn definition(out: &mut String, def: &TypeDef) {
-    let (name, mut comment) = (def.name(), Comment::new(def.name(), def.doc()));
+    let name = public_name(def.name());
+    let mut comment = Comment::new(&name, def.doc());
     let text = match def {
         TypeDef::Struct { members: list, .. } => {
             list.iter().for_each(|member| comment.part(member.name, member.doc));
@@ -132,12 +157,12 @@ fn event(out: &mut String, interface: &Interface, signature: &EventSignature) {
 fn data(comment: &mut Comment, interface: &Interface, ty: &TypeRef) -> String {
     let TypeRef::Named(name) = ty else { return String::new() };
     match interface.types().get(name) {
-        Some(TypeDef::Struct { members: list, .. }) if is_implicit(name) => {
+        Some(def @ TypeDef::Struct { members: list, .. }) if is_inline(def) => {
             list.iter().for_each(|member| comment.part(member.name, member.doc));
             if list.is_empty() { String::new() } else { format!(",\n  'data': {}", members(list)) }
         }
-        Some(TypeDef::Union { .. }) => format!(",\n  'boxed': true,\n  'data': '{name}'"),
-        _ => format!(",\n  'data': '{name}'"),
+        Some(TypeDef::Union { .. }) => format!(",\n  'boxed': true,\n  'data': {}", reference(ty)),
+        _ => format!(",\n  'data': {}", reference(ty)),
     }
 }
 
@@ -174,13 +199,17 @@ fn features(features: &[&str]) -> String {
     if features.is_empty() { String::new() } else { format!(",\n  'features': [ {} ]", quoted(features)) }
 }
 
-fn quoted(names: &[&str]) -> String {
+fn quoted<S: std::fmt::Display>(names: &[S]) -> String {
     names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// A use of a type: names stand in quotes, lists bring their own.
 fn reference(ty: &TypeRef) -> String {
-    if matches!(ty, TypeRef::Array(_)) { ty.to_string() } else { format!("'{ty}'") }
+    match ty {
+        TypeRef::Array(element) => format!("[{}]", reference(element)),
+        TypeRef::Named(name) => format!("'{}'", public_name(name)),
+        builtin => format!("'{builtin}'"),
+    }
 }
 
 /// A documentation comment in the making.
@@ -227,8 +256,11 @@ impl Comment {
     fn returns(&mut self, ty: &TypeRef) {
         self.blank();
         let list = if matches!(ty, TypeRef::Array(_)) { "a list of " } else { "" };
-        let at = if matches!(innermost(ty), TypeRef::Named(_)) { "@" } else { "" };
-        let _ = writeln!(self.0, "# Returns: {list}{at}{}", innermost(ty));
+        let name = match innermost(ty) {
+            TypeRef::Named(name) => format!("@{}", public_name(name)),
+            builtin => builtin.to_string(),
+        };
+        let _ = writeln!(self.0, "# Returns: {list}{name}");
     }
 
     fn write(self, out: &mut String) {
@@ -251,12 +283,14 @@ mod tests {
              'features': [ 'unstable' ] } },\n  'discriminator': 'kind',\n  'data': { 'round': 'Round' } }\n",
             "{ 'enum': 'FormType',\n  'data': [ 'round',\n            'flat' ] }\n",
             "{ 'struct': 'Round',\n  'data': { 'radii': ['uint64'] } }\n",
-            "{ 'alternate': 'NameOrNumber',\n  'data': { 'name': 'str',\n            'number': 'int' } }\n",
+            "{ 'alternate': 'NameOrRound',\n  'data': { 'name': 'str',\n            'round': 'Round' } }\n",
             "##\n# @x-draw:\n#\n# Draws.\n#\n# Features:\n#\n# @unstable:\n#     It may change or go away without \
              notice.\n#\n# Returns: a list of int8\n##\n{ 'command': 'x-draw',\n  'boxed': true,\n  'data': 'Shape',\n  \
              'returns': ['int8'],\n  'allow-oob': true,\n  'features': [ 'unstable' ] }\n",
             "# @what_id:\n#     Which.\n",
-            "{ 'command': 'x-erase',\n  'data': { '*what_id': 'str' },\n  'returns': ['NameOrNumber'] }\n",
+            "{ 'pragma': { 'member-name-exceptions': [ 'XEraseArg' ] } }\n",
+            "{ 'struct': 'XEraseArg',\n  'data': { '*what_id': 'str' } }\n",
+            "{ 'command': 'x-erase',\n  'data': 'XEraseArg',\n  'returns': ['NameOrRound'] }\n",
             "{ 'event': 'X_DREW',\n  'data': 'Round',\n  'features': [ 'deprecated' ] }\n",
             "{ 'event': 'X_DONE' }\n",
         ] {

@@ -45,17 +45,17 @@ struct Erase {
     what_id: Option<String>,
 }
 
-/// A name or a number.
+/// A name or a size.
 #[derive(Serialize)]
-struct NameOrNumber;
+struct NameOrRound;
 
-impl QapiType for NameOrNumber {
+impl QapiType for NameOrRound {
     fn describe(types: &mut Types) -> TypeRef {
-        types.define::<Self>("NameOrNumber", |types| TypeDef::Alternate {
-            name: "NameOrNumber",
-            doc: "A name or a number.",
+        types.define::<Self>("NameOrRound", |types| TypeDef::Alternate {
+            name: "NameOrRound",
+            doc: "A name or a size.",
             features: vec![],
-            branches: vec![Branch::new("name", TypeRef::Str), Branch::new("number", i64::describe(types))],
+            branches: vec![Branch::new("name", TypeRef::Str), Branch::new("round", Round::describe(types))],
         })
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn interface() -> Interface {
         .handler(async |_: Context, _: Shape| Ok(Vec::<i8>::new()))
         .group("Drawing");
     let erase =
-        Command::new("x-erase").doc("Erases.").handler(async |_: Context, _: Erase| Ok(vec![NameOrNumber]));
+        Command::new("x-erase").doc("Erases.").handler(async |_: Context, _: Erase| Ok(vec![NameOrRound]));
     let router = Router::builder().commands([draw, erase]).build().unwrap();
     let events = [
         EventSpec::standard::<Round>("X_DREW").doc("Drawn.").feature(Feature::Deprecated).throttled(),
