@@ -2,8 +2,8 @@
 //!
 //! One turn: carry out what was asked, call timers that are due, run closures, wait for events, call handlers. Each
 //! of the three is limited per turn ([`MAX_EVENTS`], [`MAX_TIMERS`], [`MAX_CLOSURES`]) and epoll itself hands out
-//! ready descriptors in turn, so nothing that is always busy starves the rest. What was asked is carried out between any two calls as
-//! well, which is why a removal waits for one call at most.
+//! ready descriptors in turn, so nothing that is always busy starves the rest. What was asked is carried out between
+//! any two calls as well, which is why a removal waits for one call at most.
 //!
 //! Serving a descriptor allocates nothing and takes no lock: an event finds its handler by index.
 

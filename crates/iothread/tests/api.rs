@@ -221,6 +221,32 @@ fn the_registry_counts_users() {
 }
 
 #[test]
+fn a_reference_and_a_removal_exclude_each_other() {
+    let iothreads = IoThreads::new();
+    iothreads.add("a", IoThread::builder("IO a")).unwrap();
+    thread::scope(|threads| {
+        let users: Vec<_> = (0..4)
+            .map(|_| {
+                threads.spawn(|| {
+                    // Until it has been removed, or long enough; what a reference leads to runs.
+                    for user in (0..1000).map_while(|_| iothreads.get("a")) {
+                        user.handle().run(|_| {}).unwrap();
+                    }
+                })
+            })
+            .collect();
+        while let Err(error) = iothreads.remove("a") {
+            assert!(matches!(error, Error::InUse { .. }));
+            thread::yield_now();
+        }
+        for user in users {
+            user.join().unwrap();
+        }
+    });
+    assert!(iothreads.list().is_empty());
+}
+
+#[test]
 fn properties_are_checked_at_the_start_and_while_it_runs() {
     let mut properties = Properties::default();
     properties.set("thread-pool-min", 70).unwrap();
