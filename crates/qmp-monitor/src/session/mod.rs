@@ -129,7 +129,6 @@ pub(crate) struct Session {
     running: Option<Running>,
     overtaking: Option<Running>,
     queue: VecDeque<Arrival>,
-    oob: bool,
     pace: Pace,
     stall: Option<Pin<Box<Sleep>>>,
     doomed: Option<End>,
@@ -161,7 +160,6 @@ impl Session {
             running: None,
             overtaking: None,
             queue: VecDeque::new(),
-            oob: false,
             pace,
             stall: None,
             doomed: None,
@@ -229,7 +227,7 @@ impl Session {
                 return Turn::Full;
             }
             let waiting = self.running.is_some();
-            if waiting && (!self.oob || self.queue.len() >= QUEUE) {
+            if waiting && (self.state.mode() != Mode::OutOfBand || self.queue.len() >= QUEUE) {
                 return Turn::Waiting;
             }
             if left == 0 {
@@ -329,7 +327,6 @@ impl Session {
     fn negotiated(&mut self) {
         self.events = Some(self.core.events.subscribe());
         if self.state.mode() == Mode::OutOfBand {
-            self.oob = true;
             self.input.allow_oob();
         }
     }
