@@ -53,6 +53,7 @@
 extern crate self as vmm_control;
 
 mod commands;
+mod hardware;
 pub mod introspect;
 mod machine;
 mod phase;
@@ -71,6 +72,7 @@ pub use qmp_monitor::{
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
 
+pub use self::hardware::{IoPorts, Kvm, Target, Vcpu};
 pub use self::machine::Machine;
 pub use self::plane::{BuildError, Builder, ControlPlane, MonitorError, PlaneHandle};
 pub use self::run_state::{RunState, RunStateCell, ShutdownCause};

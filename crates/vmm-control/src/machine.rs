@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use crate::hardware::{IoPorts, Kvm, Target, Vcpu};
 use crate::run_state::RunState;
 use crate::{CommandError, CommandResult};
 
@@ -23,6 +25,44 @@ pub trait Machine: Send + Sync + 'static {
 
     /// The state the machine is in now. It is asked often and must not block.
     fn run_state(&self) -> RunState;
+
+    /// What the machine is called, for the type of `/machine`: `none` makes it `none-machine`.
+    fn machine_type(&self) -> &str {
+        "none"
+    }
+
+    /// The guest's UUID, for `query-uuid`. All zeros when it has none.
+    fn uuid(&self) -> [u8; 16] {
+        [0; 16]
+    }
+
+    /// The architecture that the guest sees, for `query-target` and `query-cpus-fast`.
+    fn target(&self) -> Target {
+        Target::X86_64
+    }
+
+    /// Whether KVM is there and used, for `query-kvm`.
+    fn kvm(&self) -> Kvm {
+        Kvm::default()
+    }
+
+    /// The virtual CPUs, in the order of their indices. Empty while there is no machine.
+    fn vcpus(&self) -> Vec<Vcpu> {
+        Vec::new()
+    }
+
+    /// The I/O ports of the machine, for the human monitor's `o` and `i`. `None`: it has none.
+    fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
+        None
+    }
+
+    /// Wakes a suspended guest.
+    ///
+    /// # Errors
+    /// By default, QEMU's answer of a machine that cannot be woken.
+    fn wakeup(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        async { Err(CommandError::generic("wake-up from suspend is not supported by this guest")) }
+    }
 
     /// Initialises the machine: `x-exit-preconfig` on a plane that was built with
     /// [`preconfig`](crate::Builder::preconfig). The plane then lets the guest run, unless it is to start paused.
@@ -78,6 +118,13 @@ type Done<'a> = Pin<Box<dyn Future<Output = CommandResult<()>> + Send + 'a>>;
 pub(crate) trait AnyMachine: Send + Sync + 'static {
     fn name(&self) -> Option<String>;
     fn run_state(&self) -> RunState;
+    fn machine_type(&self) -> &str;
+    fn uuid(&self) -> [u8; 16];
+    fn target(&self) -> Target;
+    fn kvm(&self) -> Kvm;
+    fn vcpus(&self) -> Vec<Vcpu>;
+    fn io_ports(&self) -> Option<Arc<dyn IoPorts>>;
+    fn wakeup(&self) -> Done<'_>;
     fn initialize(&self) -> Done<'_>;
     fn stop(&self) -> Done<'_>;
     fn cont(&self) -> Done<'_>;
@@ -93,6 +140,34 @@ impl<M: Machine> AnyMachine for M {
 
     fn run_state(&self) -> RunState {
         Machine::run_state(self)
+    }
+
+    fn machine_type(&self) -> &str {
+        Machine::machine_type(self)
+    }
+
+    fn uuid(&self) -> [u8; 16] {
+        Machine::uuid(self)
+    }
+
+    fn target(&self) -> Target {
+        Machine::target(self)
+    }
+
+    fn kvm(&self) -> Kvm {
+        Machine::kvm(self)
+    }
+
+    fn vcpus(&self) -> Vec<Vcpu> {
+        Machine::vcpus(self)
+    }
+
+    fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
+        Machine::io_ports(self)
+    }
+
+    fn wakeup(&self) -> Done<'_> {
+        Box::pin(Machine::wakeup(self))
     }
 
     fn initialize(&self) -> Done<'_> {
