@@ -10,6 +10,13 @@ pub enum Error {
     #[error("Parameter 'fdset-id' expects a non-negative value")]
     NegativeId,
 
+    /// The set is another's: see [`FdSets::limited_to`](crate::FdSets::limited_to).
+    #[error("File descriptor set {set} belongs to another monitor")]
+    NotYours {
+        /// The set.
+        set: i64,
+    },
+
     /// No such set, or no such descriptor in it.
     #[error("File descriptor named 'fdset-id:{set}{}' not found", .fd.map_or(String::new(), |fd| format!(", fd:{fd}")))]
     NotFound {

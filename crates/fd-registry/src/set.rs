@@ -1,6 +1,7 @@
 //! One set: its descriptors and the number of duplicates in use. Plain data; [`FdSets`](crate::FdSets) locks it.
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use fd_closer::Received;
 use rustix::fs::OFlags;
@@ -33,9 +34,16 @@ pub(crate) struct Set {
     pub(crate) members: Vec<Member>,
     /// Duplicates in use.
     pub(crate) dups: usize,
+    /// Who made it, as [`FdSets::limited_to`](crate::FdSets::limited_to) says.
+    pub(crate) marks: Arc<[u64]>,
 }
 
 impl Set {
+    /// Whether it is in reach of who may only see sets with all of these marks.
+    pub(crate) fn is_marked(&self, marks: &[u64]) -> bool {
+        marks.iter().all(|mark| self.marks.contains(mark))
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.members.is_empty() && self.dups == 0
     }
@@ -65,7 +73,7 @@ mod tests {
     #[test]
     fn newest_of_the_access_mode() {
         let members = vec![null(true), null(false), null(true), null(false)];
-        let set = Set { members, dups: 0 };
+        let set = Set { members, ..Set::default() };
         let newest = |flags| set.newest(flags).map(|member| member.fd.as_raw_fd());
         assert_eq!(newest(OFlags::WRONLY), Some(set.members[2].fd.as_raw_fd()));
         assert_eq!(newest(OFlags::RDONLY), Some(set.members[3].fd.as_raw_fd()));
@@ -74,7 +82,7 @@ mod tests {
 
     #[test]
     fn detach_one_or_all() {
-        let mut set = Set { members: vec![null(true), null(false), null(true)], dups: 1 };
+        let mut set = Set { members: vec![null(true), null(false), null(true)], dups: 1, ..Set::default() };
         let second = i64::from(set.members[1].fd.as_raw_fd());
         assert_eq!(set.detach(Some(second)).len(), 1);
         assert!(set.detach(Some(second)).is_empty());

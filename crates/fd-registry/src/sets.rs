@@ -28,6 +28,8 @@ const CHANGEABLE: OFlags =
 #[derive(Debug, Clone, Default)]
 pub struct FdSets {
     inner: Arc<Inner>,
+    /// Sets without all of these marks do not exist for this handle.
+    marks: Arc<[u64]>,
 }
 
 #[derive(Debug, Default)]
@@ -71,11 +73,32 @@ impl FdSets {
         Self::default()
     }
 
+    /// A handle to the same sets that sees only those which were made through a handle with these marks, and perhaps
+    /// others: what others made it cannot list, extend, open or remove. Marks add up.
+    ///
+    /// ```
+    /// # use fd_registry::FdSets;
+    /// # use std::os::fd::OwnedFd;
+    /// let all = FdSets::new();
+    /// let some = all.limited_to([1]);
+    /// let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    /// all.add(Some(7), None, null())?;
+    /// assert!(some.query().is_empty() && some.add(Some(7), None, null()).is_err());
+    /// some.add(Some(8), None, null())?;
+    /// assert_eq!(all.query().len(), 2);
+    /// # Ok::<(), fd_registry::Error>(())
+    /// ```
+    #[must_use]
+    pub fn limited_to(&self, marks: impl IntoIterator<Item = u64>) -> Self {
+        let marks = self.marks.iter().copied().chain(marks).collect();
+        Self { inner: self.inner.clone(), marks }
+    }
+
     /// Puts a descriptor into the set with this number, making the set if need be; with no number, into a new set
     /// with the lowest number that is free (0, 1, 2, ...; gaps are filled).
     ///
     /// # Errors
-    /// [`Error::NegativeId`]; the descriptor is closed.
+    /// [`Error::NegativeId`], or [`Error::NotYours`] if the set is out of this handle's reach; the descriptor is closed.
     pub fn add(
         &self,
         set: Option<i64>,
@@ -88,12 +111,25 @@ impl FdSets {
             Some(set) if set < 0 => return Err(Error::NegativeId),
             Some(set) => {
                 let member = Member::new(fd, opaque);
-                self.inner.sets.entry(set).or_default().members.push(member);
+                self.insert(set, member)?;
                 set
             }
-            None => self.inner.claim_lowest(Member::new(fd, opaque)),
+            None => self.inner.claim_lowest(Member::new(fd, opaque), &self.marks),
         };
         Ok(Added { set, fd: number })
+    }
+
+    /// What is refused is closed by the caller's caller, after the lock is gone.
+    fn insert(&self, id: i64, member: Member) -> Result<(), Error> {
+        let new = || Set { marks: self.marks.clone(), ..Set::default() };
+        let mut set = self.inner.sets.entry(id).or_insert_with(new);
+        if set.is_marked(&self.marks) {
+            set.members.push(member);
+            return Ok(());
+        }
+        drop(set);
+        drop(member);
+        Err(Error::NotYours { set: id })
     }
 
     /// Takes a descriptor, or all, out of a set and closes them where nobody waits ([`fd_closer`]). At
@@ -113,8 +149,8 @@ impl FdSets {
     pub fn detach(&self, set: i64, fd: Option<i64>) -> Result<Vec<Received>, Error> {
         let not_found = Error::NotFound { set, fd };
         let detached = match self.inner.sets.get_mut(&set) {
-            None => return Err(not_found),
-            Some(mut found) => found.detach(fd),
+            Some(mut found) if found.is_marked(&self.marks) => found.detach(fd),
+            _ => return Err(not_found),
         };
         if detached.is_empty() && fd.is_some() {
             return Err(not_found);
@@ -130,7 +166,7 @@ impl FdSets {
             let info = |member: &Member| FdInfo { fd: member.fd.as_raw_fd(), opaque: member.opaque.clone() };
             set.members.iter().map(info).collect()
         };
-        let sets = self.inner.sets.iter();
+        let sets = self.inner.sets.iter().filter(|set| set.is_marked(&self.marks));
         let mut infos: Vec<_> =
             sets.map(|set| FdSetInfo { id: *set.key(), fds: list(set.value()) }).collect();
         infos.sort_unstable_by_key(|info| std::cmp::Reverse(info.id));
@@ -155,7 +191,8 @@ impl FdSets {
 
     fn open_set(&self, set: i64, flags: OFlags) -> Result<DupFd, Errno> {
         let dup = {
-            let mut found = self.inner.sets.get_mut(&set).ok_or(Errno::NOENT)?;
+            let found = self.inner.sets.get_mut(&set);
+            let mut found = found.filter(|found| found.is_marked(&self.marks)).ok_or(Errno::NOENT)?;
             let member = found.newest(access_mode(flags)).ok_or(Errno::ACCESS)?;
             let fd = rustix::io::fcntl_dupfd_cloexec(&member.fd, 0)?;
             found.dups += 1;
@@ -191,12 +228,12 @@ impl FdSets {
 }
 
 impl Inner {
-    fn claim_lowest(&self, member: Member) -> i64 {
+    fn claim_lowest(&self, member: Member, marks: &Arc<[u64]>) -> i64 {
         let mut lowest = self.lowest.lock().unwrap_or_else(PoisonError::into_inner);
         let mut id = *lowest;
         loop {
             if let Entry::Vacant(free) = self.sets.entry(id) {
-                free.insert(Set { members: vec![member], dups: 0 });
+                free.insert(Set { members: vec![member], dups: 0, marks: marks.clone() });
                 *lowest = id + 1;
                 return id;
             }

@@ -9,6 +9,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use qmp_protocol::Object;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tower::util::{BoxCloneSyncService, option_layer};
@@ -43,7 +44,7 @@ pub(crate) struct Shared {
 /// A command, ready to be registered with a [`RouterBuilder`](crate::RouterBuilder).
 pub struct Command {
     pub(crate) metadata: Metadata,
-    pub(crate) describe: fn(&mut Types) -> (TypeRef, TypeRef),
+    pub(crate) describe: Box<dyn Fn(&mut Types) -> (TypeRef, TypeRef) + Send>,
     pub(crate) check: fn(&Types, &TypeRef) -> Result<(), SchemaError>,
     pub(crate) stack: BuildStack,
 }
@@ -168,6 +169,30 @@ impl CommandBuilder {
         })))
     }
 
+    /// The command, with arguments whose type is known only when the plane is built (a union of types that authors
+    /// register, say). `describe` says what they are; the handler decodes them, with
+    /// [`Parts`](crate::arguments::Parts), and is held to that description by nobody.
+    pub fn raw_handler<R, F, Fut>(
+        self,
+        describe: impl Fn(&mut Types) -> TypeRef + Send + 'static,
+        handler: F,
+    ) -> Command
+    where
+        F: Fn(Context, Object) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CommandResult<R>> + Send + 'static,
+        R: Returns + QapiType + 'static,
+    {
+        Command {
+            metadata: self.metadata,
+            describe: Box::new(move |types| (describe(types), R::describe(types))),
+            check: |_, _| Ok(()),
+            stack: Box::new(|metadata, shared| {
+                let handler = HandlerService(Arc::new(handler));
+                build_stack::<Object, R, F, Fut>(handler, metadata, shared)
+            }),
+        }
+    }
+
     fn finish<A, R, F, Fut>(self, handler: HandlerService<F>) -> Command
     where
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
@@ -177,7 +202,7 @@ impl CommandBuilder {
     {
         Command {
             metadata: self.metadata,
-            describe: |types| (A::describe(types), R::describe(types)),
+            describe: Box::new(|types| (A::describe(types), R::describe(types))),
             check: check_arguments::<A>,
             stack: Box::new(|metadata, shared| build_stack::<A, R, F, Fut>(handler, metadata, shared)),
         }
@@ -202,8 +227,8 @@ fn build_stack<A, R, F, Fut>(handler: HandlerService<F>, metadata: Arc<Metadata>
 where
     F: Fn(Context, A) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = CommandResult<R>> + Send + 'static,
-    A: DeserializeOwned + QapiType + 'static,
-    R: Returns + QapiType + 'static,
+    A: DeserializeOwned + 'static,
+    R: Returns + 'static,
 {
     let name = metadata.name;
     let exclusive = metadata.concurrency == Concurrency::Exclusive;

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fd_closer::Received;
 use qmp_protocol::{Format, Object};
 
+use crate::policy::Policy;
+
 /// Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, taken when it connected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -29,6 +31,11 @@ pub trait Session: fmt::Debug + Send + Sync + 'static {
     /// Its client's credentials, where the transport knows them.
     fn peer(&self) -> Option<Peer> {
         None
+    }
+    /// What it may do. Everything by default.
+    fn policy(&self) -> &Policy {
+        static EVERYTHING: Policy = Policy::UNRESTRICTED;
+        &EVERYTHING
     }
     /// For downcasting; `self`.
     fn as_any(&self) -> &dyn Any;
@@ -115,6 +122,11 @@ impl Context {
     /// The client's credentials, where the transport knows them.
     pub fn peer(&self) -> Option<Peer> {
         self.session.peer()
+    }
+
+    /// What the session may do.
+    pub fn policy(&self) -> &Policy {
+        self.session.policy()
     }
 
     /// The session as its concrete type, or `None` when it is of another.

@@ -50,6 +50,7 @@ mod returns;
 mod router;
 
 pub mod arguments;
+pub mod policy;
 pub mod schema;
 
 pub use command::{Command, CommandBuilder};

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use qmp_command::policy::Policy;
 use qmp_command::{Context, PendingFds};
 use qmp_protocol::{Error, Event, Payload, Value, to_value};
 use serde::Serialize;
@@ -49,7 +50,12 @@ pub enum LocalError {
 impl LocalSession {
     /// A session of `core`, on a monitor called `monitor` in logs.
     pub fn new(core: Arc<Core>, monitor: &str) -> Self {
-        let state = QmpSession::new(monitor.into(), None, Mode::InBand, Arc::default());
+        Self::with_policy(core, monitor, Policy::UNRESTRICTED)
+    }
+
+    /// The same, which may do only what `policy` allows.
+    pub fn with_policy(core: Arc<Core>, monitor: &str, policy: Policy) -> Self {
+        let state = QmpSession::new(monitor.into(), None, Mode::InBand, Arc::default(), policy);
         Self { events: None, wake: core.events.sleeper(), core, state }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chardev::{Connection, FrontEnd};
 use fd_registry::NamedFds;
+use qmp_command::policy::Policy;
 use qmp_command::{Peer, Session as _};
 use qmp_protocol::Format;
 use tokio::sync::watch;
@@ -39,12 +40,19 @@ pub struct MonitorConfig {
     pub pretty: bool,
     /// Whose named fds are.
     pub named_fds: NamedFdsScope,
+    /// What its sessions may do.
+    pub policy: Policy,
 }
 
 impl MonitorConfig {
     /// A monitor with compact replies and named fds by session.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), pretty: false, named_fds: NamedFdsScope::default() }
+        Self {
+            id: id.into(),
+            pretty: false,
+            named_fds: NamedFdsScope::default(),
+            policy: Policy::UNRESTRICTED,
+        }
     }
 
     /// With indented replies.
@@ -58,6 +66,13 @@ impl MonitorConfig {
     #[must_use]
     pub fn named_fds(mut self, scope: NamedFdsScope) -> Self {
         self.named_fds = scope;
+        self
+    }
+
+    /// Whose sessions may do only what this allows.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 }
@@ -84,6 +99,7 @@ impl Monitor {
             id: id.clone(),
             format: if config.pretty { Format::Pretty } else { Format::Compact },
             shared_fds: (config.named_fds == NamedFdsScope::Monitor).then(Arc::default),
+            policy: config.policy.clone(),
             closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
         };
@@ -118,6 +134,7 @@ struct Serving {
     format: Format,
     /// The named fds of all sessions, when they are the monitor's.
     shared_fds: Option<Arc<NamedFds>>,
+    policy: Policy,
     closing: Arc<AtomicBool>,
     sessions: JoinSet<()>,
 }
@@ -146,7 +163,8 @@ impl Serving {
         let peer = connection.peer();
         let credentials = peer.credentials.map(|c| Peer { pid: c.pid, uid: c.uid, gid: c.gid });
         let named_fds = self.shared_fds.clone().unwrap_or_default();
-        let state = QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds);
+        let state =
+            QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds, self.policy.clone());
         tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
         let session =
             Session::new(connection, self.core.clone(), state.clone(), self.format, self.closing.clone());

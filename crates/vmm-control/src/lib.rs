@@ -64,7 +64,9 @@ pub use chardev;
 pub use chardev::Chardev;
 pub use fd_registry::{self, FdSets};
 pub use qmp_command::{
-    self, Command, CommandError, CommandResult, Context, QapiType, layers::authorize::Authority,
+    self, Command, CommandError, CommandResult, Context, QapiType,
+    layers::authorize::Authority,
+    policy::{PatternError, Policy, Rules},
 };
 pub use qmp_monitor::{
     EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, NamedFdsScope, QmpSession,

@@ -44,6 +44,7 @@ mod error;
 #[doc(hidden)]
 pub mod flat;
 mod members;
+mod parts;
 mod path;
 mod probe;
 mod unexpected;
@@ -53,6 +54,7 @@ use qmp_protocol::{Error, Object};
 use serde::de::DeserializeOwned;
 
 pub use check::{check_fields, check_type};
+pub use parts::Parts;
 
 use members::{Group, Level};
 use path::Path;

@@ -25,7 +25,7 @@ pub(crate) fn first_unexpected(object: &Object, asked: impl Iterator<Item = &'st
     for name in asked {
         table.remove(name);
     }
-    table.iter().next()
+    table.iter().next().copied()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! May this session use this command now?
+//! May this session use this command now? Its policy says, and then the plane's authority.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,8 @@ use crate::context::{Context, Invocation};
 use crate::error::CommandError;
 use crate::metadata::Metadata;
 
-/// Decides whether a command may run: by the monitor's policy, by the phase the machine is in.
+/// Decides whether a command may run, beyond the session's [policy](crate::policy): by the phase the machine is in, by
+/// an author's own rules.
 ///
 /// It is asked before the arguments are looked at, for every call, on the session's task: it must not block.
 pub trait Authority: Send + Sync + 'static {
@@ -46,6 +47,27 @@ impl AuthorizeLayer {
     pub fn new(authority: Arc<dyn Authority>, command: Arc<Metadata>) -> Self {
         Self { authority, command }
     }
+
+    /// The session's policy first: whoever may not use a command learns nothing else of it.
+    fn check(&self, context: &Context) -> Result<(), CommandError> {
+        if let Err(refusal) = context.policy().check_command(&self.command) {
+            log_refusal(context, &refusal);
+            return Err(refusal);
+        }
+        self.authority.authorize(&self.command, context)
+    }
+}
+
+/// Says in the log who was refused what.
+pub fn log_refusal(context: &Context, refusal: &CommandError) {
+    let peer = context.peer();
+    tracing::warn!(
+        monitor = context.monitor(),
+        session = context.session_id(),
+        pid = peer.and_then(|peer| peer.pid),
+        uid = peer.map(|peer| peer.uid),
+        "refused by policy: {refusal}"
+    );
 }
 
 impl fmt::Debug for AuthorizeLayer {
@@ -82,7 +104,7 @@ where
     }
 
     fn call(&mut self, invocation: Invocation) -> Self::Future {
-        match self.gate.authority.authorize(&self.gate.command, &invocation.context) {
+        match self.gate.check(&invocation.context) {
             Ok(()) => Guarded { state: State::Admitted { inner: self.inner.call(invocation) } },
             Err(error) => Guarded { state: State::Refused { error: Some(error) } },
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fd_registry::NamedFds;
+use qmp_command::policy::Policy;
 use qmp_command::{Peer, Session};
 
 /// How far the negotiation of capabilities has come. It only ever goes forward.
@@ -28,6 +29,7 @@ pub struct QmpSession {
     peer: Option<Peer>,
     mode: AtomicU8,
     named_fds: Arc<NamedFds>,
+    policy: Policy,
     enabled_events: Mutex<BTreeSet<String>>,
     commands: AtomicU64,
     errors: AtomicU64,
@@ -39,6 +41,7 @@ impl QmpSession {
         peer: Option<Peer>,
         mode: Mode,
         named_fds: Arc<NamedFds>,
+        policy: Policy,
     ) -> Arc<Self> {
         // The one thing that all planes of a process share: session numbers, so that a log is unambiguous.
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -48,6 +51,7 @@ impl QmpSession {
             peer,
             mode: AtomicU8::new(mode as u8),
             named_fds,
+            policy,
             enabled_events: Mutex::default(),
             commands: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -125,6 +129,10 @@ impl Session for QmpSession {
         self.peer
     }
 
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -136,7 +144,8 @@ mod tests {
 
     #[test]
     fn negotiation_happens_once() {
-        let session = QmpSession::new("m".into(), None, Mode::Negotiating, Arc::default());
+        let session =
+            QmpSession::new("m".into(), None, Mode::Negotiating, Arc::default(), Policy::UNRESTRICTED);
         assert!(session.negotiate(true));
         assert!(!session.negotiate(false));
         assert_eq!(session.mode(), Mode::OutOfBand);

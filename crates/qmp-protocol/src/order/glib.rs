@@ -8,11 +8,11 @@ const PRIMES: [u32; 10] = [7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093];
 /// Slots of the smallest table.
 const SMALLEST: usize = 8;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Slot<'a> {
+#[derive(Clone, Debug, PartialEq)]
+enum Slot<S> {
     Free,
     Removed,
-    Name { name: &'a str, hash: u32 },
+    Name { name: S, hash: u32 },
 }
 
 /// A set of names, kept as GLib's hash table keeps them, so that it can be walked in the same order.
@@ -27,35 +27,35 @@ enum Slot<'a> {
 /// let mut table = NameTable::new();
 /// table.insert("foo");
 /// table.insert("bar");
-/// assert_eq!(table.iter().collect::<Vec<_>>(), ["bar", "foo"]);
+/// assert_eq!(table.iter().collect::<Vec<_>>(), [&"bar", &"foo"]);
 /// table.remove("bar");
-/// assert_eq!(table.iter().next(), Some("foo"));
+/// assert_eq!(table.iter().next(), Some(&"foo"));
 /// ```
 #[derive(Clone, Debug)]
-pub struct NameTable<'a> {
-    slots: Vec<Slot<'a>>,
+pub struct NameTable<S> {
+    slots: Vec<Slot<S>>,
     /// Names in the table.
     live: usize,
     /// The same, and the slots of removed ones.
     used: usize,
 }
 
-impl Default for NameTable<'_> {
+impl<S: AsRef<str>> Default for NameTable<S> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<'a> NameTable<'a> {
+impl<S: AsRef<str>> NameTable<S> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { slots: vec![Slot::Free; SMALLEST], live: 0, used: 0 }
+        Self { slots: (0..SMALLEST).map(|_| Slot::Free).collect(), live: 0, used: 0 }
     }
 
     /// The names in the table's order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a str> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &S> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Name { name, .. } => Some(*name),
+            Slot::Name { name, .. } => Some(name),
             Slot::Free | Slot::Removed => None,
         })
     }
@@ -71,12 +71,12 @@ impl<'a> NameTable<'a> {
     }
 
     /// Adds a name; says whether it was new.
-    pub fn insert(&mut self, name: &'a str) -> bool {
-        let hash = string_hash(name);
+    pub fn insert(&mut self, name: S) -> bool {
+        let hash = string_hash(name.as_ref());
         let mut place = None;
         for index in probe(hash, self.slots.len()) {
-            match self.slots[index] {
-                Slot::Name { name: found, .. } if found == name => return false,
+            match &self.slots[index] {
+                Slot::Name { name: found, .. } if found.as_ref() == name.as_ref() => return false,
                 Slot::Name { .. } => {}
                 // The first removed one is taken, if the name is not found behind it.
                 Slot::Removed => place = place.or(Some(index)),
@@ -88,7 +88,7 @@ impl<'a> NameTable<'a> {
         }
         // A table is never full: it grows before.
         let Some(index) = place else { return false };
-        self.used += usize::from(self.slots[index] == Slot::Free);
+        self.used += usize::from(matches!(self.slots[index], Slot::Free));
         self.slots[index] = Slot::Name { name, hash };
         self.live += 1;
         self.resize_if_due();
@@ -98,8 +98,8 @@ impl<'a> NameTable<'a> {
     /// Takes a name out; nothing happens when it is not there.
     pub fn remove(&mut self, name: &str) {
         for index in probe(string_hash(name), self.slots.len()) {
-            match self.slots[index] {
-                Slot::Name { name: found, .. } if found == name => {
+            match &self.slots[index] {
+                Slot::Name { name: found, .. } if found.as_ref() == name => {
                     self.slots[index] = Slot::Removed;
                     self.live -= 1;
                     self.resize_if_due();
@@ -125,7 +125,7 @@ impl<'a> NameTable<'a> {
     /// moved next. Names that collide end up in another order than by plain insertion.
     fn resize(&mut self, size: usize) {
         let old = self.slots.len();
-        self.slots.resize(old.max(size), Slot::Free);
+        self.slots.resize_with(old.max(size), || Slot::Free);
         let mut moved = vec![false; self.slots.len()];
         for index in 0..old {
             if moved[index] {
@@ -167,8 +167,8 @@ mod tests {
 
     fn walk<'a>(names: &[&'a str]) -> Vec<&'a str> {
         let mut table = NameTable::new();
-        names.iter().for_each(|name| assert!(table.insert(name)));
-        table.iter().collect()
+        names.iter().for_each(|name| assert!(table.insert(*name)));
+        table.iter().copied().collect()
     }
 
     #[test]
@@ -185,8 +185,8 @@ mod tests {
         let names: Vec<_> = (0..1024).map(|n| format!("n{n}")).collect();
         let mut table = NameTable::new();
         for name in &names {
-            assert!(table.insert(name));
-            assert!(!table.insert(name));
+            assert!(table.insert(name.as_str()));
+            assert!(!table.insert(name.as_str()));
         }
         for (count, name) in names.iter().enumerate() {
             assert_eq!(table.len(), names.len() - count);
@@ -195,6 +195,6 @@ mod tests {
         }
         assert!(table.is_empty());
         assert!(table.insert("again"));
-        assert_eq!(table.iter().collect::<Vec<_>>(), ["again"]);
+        assert_eq!(table.iter().collect::<Vec<_>>(), [&"again"]);
     }
 }

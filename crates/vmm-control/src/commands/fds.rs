@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fd_closer::Received;
+use fd_registry::FdSets;
 use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
 use qmp_monitor::QmpSession;
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,14 @@ fn session(context: &Context) -> CommandResult<&QmpSession> {
     context.session().ok_or_else(|| CommandError::generic("this session has no named file descriptors"))
 }
 
+/// The fd sets that the session can reach.
+fn reachable(sets: &FdSets, context: &Context) -> FdSets {
+    if context.policy().is_unrestricted() {
+        return sets.clone();
+    }
+    sets.limited_to(context.policy().fd_set_marks())
+}
+
 fn getfd() -> Command {
     Command::new("getfd")
         .doc("Takes an fd that came with the command and names it. An fd of that name is closed first.")
@@ -118,7 +127,7 @@ fn add_fd(plane: &Arc<Shared>) -> Command {
         .takes_fd()
         .concurrent()
         .handler(move |context: Context, AddFd { set, opaque }: AddFd| {
-            let sets = sets.clone();
+            let sets = reachable(&sets, &context);
             async move {
                 let added = sets.add(set, opaque, supplied_fd(&context)?)?;
                 Ok(AddfdInfo { fd: added.fd.into(), set: added.set })
@@ -129,8 +138,8 @@ fn add_fd(plane: &Arc<Shared>) -> Command {
 fn remove_fd(plane: &Arc<Shared>) -> Command {
     let sets = plane.fd_sets.clone();
     Command::new("remove-fd").doc("Removes an fd from a set, or all of them.").concurrent().handler(
-        move |_: Context, RemoveFd { set, fd }: RemoveFd| {
-            std::future::ready(sets.remove(set, fd).map_err(CommandError::from))
+        move |context: Context, RemoveFd { set, fd }: RemoveFd| {
+            std::future::ready(reachable(&sets, &context).remove(set, fd).map_err(CommandError::from))
         },
     )
 }
@@ -138,8 +147,8 @@ fn remove_fd(plane: &Arc<Shared>) -> Command {
 fn query_fdsets(plane: &Arc<Shared>) -> Command {
     let sets = plane.fd_sets.clone();
     Command::new("query-fdsets").doc("Lists the fd sets, highest id first.").read_only().handler(
-        move |_: Context, (): ()| {
-            let list = sets.query().into_iter().map(|set| FdsetInfo {
+        move |context: Context, (): ()| {
+            let list = reachable(&sets, &context).query().into_iter().map(|set| FdsetInfo {
                 set: set.id,
                 fds: set.fds.into_iter().map(|f| FdsetFdInfo { fd: f.fd.into(), opaque: f.opaque }).collect(),
             });
