@@ -56,6 +56,7 @@ mod commands;
 mod hardware;
 pub mod introspect;
 mod machine;
+pub mod objects;
 mod phase;
 mod plane;
 mod run_state;
@@ -63,6 +64,7 @@ mod run_state;
 pub use chardev;
 pub use chardev::Chardev;
 pub use fd_registry::{self, FdSets};
+pub use iothread::{self, IoThreads};
 pub use qmp_command::{
     self, Command, CommandError, CommandResult, Context, QapiType,
     layers::authorize::Authority,
@@ -76,6 +78,7 @@ pub use qmp_protocol::{self, ErrorClass, Version};
 
 pub use self::hardware::{IoPorts, Kvm, Target, Vcpu};
 pub use self::machine::Machine;
+pub use self::objects::{Object, ObjectType, Objects};
 pub use self::plane::{BuildError, Builder, ControlPlane, MonitorError, PlaneHandle};
 pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chardev::{Chardev, OpenError};
 use fd_registry::FdSets;
+use iothread::IoThreads;
 use qmp_command::layers::authorize::Authority;
 use qmp_command::{Command, CommandError, Router};
 use qmp_monitor::{
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use crate::commands::{self, ShutdownData};
 use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
+use crate::objects::{ObjectType, Objects, Registry, builtin};
 use crate::phase::{Phase, PhaseAuthority};
 use crate::run_state::ShutdownCause;
 
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) hub: EventHub,
     pub(crate) events: EventSender,
     pub(crate) fd_sets: FdSets,
+    pub(crate) objects: Objects,
+    pub(crate) iothreads: Arc<IoThreads>,
     pub(crate) version: Version,
     pub(crate) no_reboot: bool,
     pub(crate) no_shutdown: bool,
@@ -71,6 +75,16 @@ impl PlaneHandle {
     /// The fd sets that all monitors share.
     pub fn fd_sets(&self) -> &FdSets {
         &self.0.fd_sets
+    }
+
+    /// The object tree.
+    pub fn objects(&self) -> &Objects {
+        &self.0.objects
+    }
+
+    /// The iothreads, those of `object-add` among them.
+    pub fn iothreads(&self) -> &Arc<IoThreads> {
+        &self.0.iothreads
     }
 
     /// Raises SHUTDOWN with this cause and asks the program to end, as `quit` does. Later causes are ignored.
@@ -149,9 +163,25 @@ pub struct Builder {
     command_timeout: Option<std::time::Duration>,
     commands: Vec<MakeCommand>,
     events: Vec<EventSpec>,
+    object_types: Vec<ObjectType>,
+    device_types: Vec<ObjectType>,
 }
 
 impl Builder {
+    /// Adds a type of which clients can make objects with `object-add`.
+    #[must_use]
+    pub fn object_type(mut self, ty: ObjectType) -> Self {
+        self.object_types.push(ty);
+        self
+    }
+
+    /// Adds a type of which clients can make devices with `device_add`.
+    #[must_use]
+    pub fn device_type(mut self, ty: ObjectType) -> Self {
+        self.device_types.push(ty);
+        self
+    }
+
     /// Adds a command of the author's own.
     #[must_use]
     pub fn command(self, command: Command) -> Self {
@@ -240,7 +270,14 @@ impl Builder {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let events: Vec<_> = commands::events().into_iter().chain(self.events).collect();
         let hub = EventHub::new(events.iter().cloned())?;
+        let iothreads = Arc::new(IoThreads::new());
+        let built_in =
+            [builtin::iothread(&iothreads), builtin::memory_backend_ram(), builtin::memory_backend_memfd()];
+        let types = Registry::new(built_in.into_iter().chain(self.object_types).collect(), self.device_types);
+        let objects = Objects::new(types, self.machine.machine_type());
         let shared = Arc::new(Shared {
+            objects,
+            iothreads,
             machine: self.machine,
             events: hub.sender(),
             hub: hub.clone(),
@@ -316,6 +353,8 @@ impl ControlPlane {
             command_timeout: None,
             commands: Vec::new(),
             events: Vec::new(),
+            object_types: Vec::new(),
+            device_types: Vec::new(),
         }
     }
 
@@ -375,6 +414,16 @@ impl ControlPlane {
         self.handle.fd_sets()
     }
 
+    /// The object tree.
+    pub fn objects(&self) -> &Objects {
+        self.handle.objects()
+    }
+
+    /// The iothreads, those of `object-add` among them.
+    pub fn iothreads(&self) -> &Arc<IoThreads> {
+        self.handle.iothreads()
+    }
+
     /// The commands that there are.
     pub fn router(&self) -> &Router {
         self.core.router()
@@ -409,6 +458,8 @@ impl Drop for ControlPlane {
     /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it.
     fn drop(&mut self) {
         self.core.close();
+        // Objects hold parts of the plane, which hold the tree.
+        self.handle.objects().clear();
     }
 }
 

@@ -1,6 +1,8 @@
 //! The built-in commands and events.
 
 mod fds;
+mod objects;
+mod qom;
 mod query;
 mod run;
 mod schema;
@@ -25,6 +27,8 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         ("Introspection", introspection),
         ("Run state", run::commands(plane)),
         ("File descriptors", fds::commands(plane)),
+        ("Objects", objects::commands(plane)),
+        ("Object tree", qom::commands(plane)),
     ];
     let grouped =
         groups.into_iter().map(|(group, list)| list.into_iter().map(|command| command.group(group)));

@@ -1,0 +1,221 @@
+//! `object-add`, `object-del`, and what they made: `query-iothreads`.
+
+use std::sync::Arc;
+
+use qmp_command::arguments::Parts;
+use qmp_command::schema::{Branch, EnumValue, Member, TypeDef, TypeRef, Types};
+use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
+use qmp_protocol::Object;
+use serde::{Deserialize, Serialize};
+
+use super::qom::permit_type;
+use crate::objects::builtin::IoThreadObject;
+use crate::objects::{Creation, Node, Objects};
+use crate::plane::Shared;
+
+/// What every object is made with: its type decides the rest.
+struct ObjectOptions;
+/// The types that there are.
+struct ObjectTypes;
+
+/// The first part of `object-add`'s arguments.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "qom-type")]
+    qom_type: String,
+}
+
+/// The second.
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+/// The id of an object.
+#[derive(Debug, Deserialize, QapiType)]
+#[qapi(name = "q_obj_object-del-arg")]
+struct ObjectDel {
+    /// Its name under `/objects`.
+    id: String,
+}
+
+/// An iothread.
+#[derive(Debug, Serialize, QapiType)]
+#[serde(rename_all = "kebab-case")]
+#[qapi(name = "IOThreadInfo")]
+struct IoThreadInfo {
+    /// Its name under `/objects`.
+    id: String,
+    /// The thread's number, as the host has it.
+    thread_id: i64,
+    /// Longest busy polling before a wait, in nanoseconds; 0 for none.
+    poll_max_ns: i64,
+    /// Factor by which polling grows; 0 if nobody said.
+    poll_grow: i64,
+    /// Divisor by which it shrinks; 0 if nobody said.
+    poll_shrink: i64,
+    /// Requests submitted at once; 0 for the engine's default.
+    aio_max_batch: i64,
+}
+
+pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
+    vec![object_add(plane), object_del(plane), query_iothreads(plane)]
+}
+
+fn object_add(plane: &Arc<Shared>) -> Command {
+    let (objects, described) = (plane.objects.clone(), plane.objects.clone());
+    Command::new("object-add").doc("Makes an object.").allow_preconfig().raw_handler(
+        move |types| describe(&described, types),
+        move |context: Context, arguments: Object| {
+            let objects = objects.clone();
+            async move { add(&objects, context, arguments).await }
+        },
+    )
+}
+
+/// A flat union of the types that are registered.
+fn describe(objects: &Objects, types: &mut Types) -> TypeRef {
+    let branches: Vec<_> =
+        objects.types.objects.iter().map(|ty| Branch::new(ty.name(), ty.describe(types))).collect();
+    let tag = types.define::<ObjectTypes>("ObjectType", |_| TypeDef::Enum {
+        name: "ObjectType",
+        doc: "The types of which objects can be made.",
+        features: Vec::new(),
+        values: branches.iter().map(|branch| EnumValue::new(branch.name)).collect(),
+    });
+    types.define::<ObjectOptions>("ObjectOptions", |_| TypeDef::Union {
+        name: "ObjectOptions",
+        doc: "An object to be made: what there is to say depends on its type.",
+        features: Vec::new(),
+        base: vec![
+            Member { doc: "The type.", ..Member::new("qom-type", tag) },
+            Member { doc: "The name that it gets under `/objects`.", ..Member::new("id", TypeRef::Str) },
+        ],
+        tag: "qom-type",
+        branches,
+    })
+}
+
+impl QapiType for ObjectOptions {
+    fn describe(_: &mut Types) -> TypeRef {
+        TypeRef::Named("ObjectOptions")
+    }
+}
+
+impl QapiType for ObjectTypes {
+    fn describe(_: &mut Types) -> TypeRef {
+        TypeRef::Named("ObjectType")
+    }
+}
+
+/// Everything is checked before the object is seen by anybody; a failure leaves nothing behind.
+async fn add(objects: &Objects, context: Context, arguments: Object) -> CommandResult<()> {
+    let mut parts = Parts::new(arguments);
+    let Kind { qom_type } = parts.take()?;
+    let ty = objects.types.object_type(&qom_type).ok_or_else(|| {
+        CommandError::generic(format!("Parameter 'qom-type' does not accept value '{qom_type}'"))
+    })?;
+    let Id { id } = parts.take()?;
+    let make = ty.decode(&mut parts)?;
+    parts.finish()?;
+    permit_type(&context, "object-add", ty.name())?;
+    if !is_identifier(&id) {
+        return Err(CommandError::generic("Parameter 'id' expects an identifier"));
+    }
+    let creation = Creation::new(&id, format!("/objects/{id}"), context);
+    let object = make(&creation)?;
+    let parent = objects.objects();
+    let node = objects.attach_node(&parent, &id, ty.name(), object)?;
+    if let Err(error) = node.object.complete(&creation).await {
+        parent.detach(&node);
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// QEMU's rule for ids.
+pub(crate) fn is_identifier(id: &str) -> bool {
+    id.starts_with(|c: char| c.is_ascii_alphabetic())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+fn object_del(plane: &Arc<Shared>) -> Command {
+    let objects = plane.objects.clone();
+    Command::new("object-del").doc("Removes an object that nobody uses.").allow_preconfig().handler(
+        move |context: Context, ObjectDel { id }: ObjectDel| {
+            let objects = objects.clone();
+            async move { delete(&objects, &context, &id).await }
+        },
+    )
+}
+
+async fn delete(objects: &Objects, context: &Context, id: &str) -> CommandResult<()> {
+    let not_found = || CommandError::generic(format!("object '{id}' not found"));
+    let found = objects.user_created().into_iter().find(|node| node.name() == id);
+    let node = found.ok_or_else(not_found)?;
+    permit_type(context, "object-del", &node.type_name)?;
+    remove(objects, &node, context)
+        .await
+        .unwrap_or_else(|| Err(CommandError::generic(format!("object '{id}' is in use, can not be deleted"))))
+}
+
+/// Removes an object. `None`: somebody uses it.
+pub(crate) async fn remove(
+    objects: &Objects,
+    node: &Arc<Node>,
+    context: &Context,
+) -> Option<CommandResult<()>> {
+    if !node.begin_removal() {
+        return None;
+    }
+    if node.object.in_use() {
+        node.cancel_removal();
+        return None;
+    }
+    if let Err(error) = node.object.delete(context).await {
+        node.cancel_removal();
+        return Some(Err(error));
+    }
+    objects.objects().detach(node);
+    Some(Ok(()))
+}
+
+fn query_iothreads(plane: &Arc<Shared>) -> Command {
+    let (objects, threads) = (plane.objects.clone(), plane.iothreads.clone());
+    Command::new("query-iothreads").doc("Lists the iothreads.").allow_preconfig().read_only().handler(
+        move |_: Context, (): ()| {
+            let is_one = |node: &Arc<Node>| node.object.clone().into_any().is::<IoThreadObject>();
+            let info = |node: Arc<Node>| {
+                // One that is being made has no thread yet.
+                let (thread_id, values) =
+                    threads.with(node.name(), |thread| (thread.thread_id(), thread.properties()))?;
+                let get = |name| values.get(name).unwrap_or_default();
+                Some(IoThreadInfo {
+                    id: node.name().to_owned(),
+                    thread_id: thread_id.into(),
+                    poll_max_ns: get("poll-max-ns"),
+                    poll_grow: get("poll-grow"),
+                    poll_shrink: get("poll-shrink"),
+                    aio_max_batch: get("aio-max-batch"),
+                })
+            };
+            let list: Vec<_> = objects.user_created().into_iter().filter(is_one).filter_map(info).collect();
+            std::future::ready(Ok(list))
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers() {
+        for good in ["a", "A1", "a-b.c_d", &"a".repeat(300)] {
+            assert!(is_identifier(good), "{good}");
+        }
+        for bad in ["", "1a", "-a", "a b", "ä", "a\0"] {
+            assert!(!is_identifier(bad), "{bad:?}");
+        }
+    }
+}

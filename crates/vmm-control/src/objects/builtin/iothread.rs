@@ -1,0 +1,129 @@
+//! `iothread`: a dedicated thread that polls for devices.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use iothread::{Builder, IoThread, IoThreads, Properties};
+use qmp_command::{CommandError, CommandResult, Context, QapiType};
+use serde::{Deserialize, Serialize};
+
+use crate::objects::{Creation, Object, ObjectType};
+
+/// Properties of an iothread.
+#[derive(Clone, Debug, Deserialize, Serialize, QapiType)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct IothreadProperties {
+    /// Requests submitted at once; 0 for the engine's default, which is that when absent.
+    pub aio_max_batch: Option<i64>,
+    /// Worker threads kept; 0 when absent.
+    pub thread_pool_min: Option<i64>,
+    /// Worker threads at most; 64 when absent.
+    pub thread_pool_max: Option<i64>,
+    /// Longest busy polling before a wait, in nanoseconds; 0 for none, 32768 when absent.
+    pub poll_max_ns: Option<i64>,
+    /// Factor by which polling grows; 0, as when absent, for the default factor.
+    pub poll_grow: Option<i64>,
+    /// Divisor by which polling shrinks; 0, as when absent, to stop it at once.
+    pub poll_shrink: Option<i64>,
+}
+
+impl IothreadProperties {
+    fn given(&self) -> [(&'static str, Option<i64>); 6] {
+        [
+            ("aio-max-batch", self.aio_max_batch),
+            ("thread-pool-min", self.thread_pool_min),
+            ("thread-pool-max", self.thread_pool_max),
+            ("poll-max-ns", self.poll_max_ns),
+            ("poll-grow", self.poll_grow),
+            ("poll-shrink", self.poll_shrink),
+        ]
+    }
+
+    fn of(values: &Properties) -> Self {
+        let get = |name| values.get(name).ok();
+        Self {
+            aio_max_batch: get("aio-max-batch"),
+            thread_pool_min: get("thread-pool-min"),
+            thread_pool_max: get("thread-pool-max"),
+            poll_max_ns: get("poll-max-ns"),
+            poll_grow: get("poll-grow"),
+            poll_shrink: get("poll-shrink"),
+        }
+    }
+}
+
+/// An iothread as it stands in the object tree. The thread itself is in the plane's [`IoThreads`], under the same id.
+#[derive(Debug)]
+pub struct IoThreadObject {
+    id: String,
+    threads: Arc<IoThreads>,
+    /// What it starts with.
+    initial: Mutex<Properties>,
+}
+
+/// The type.
+pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
+    let threads = threads.clone();
+    let create = move |creation: &Creation, properties: IothreadProperties| {
+        let mut initial = Properties::default();
+        let given = properties.given().into_iter().filter_map(|(name, value)| Some((name, value?)));
+        // QEMU sets them in its dictionary's order, which decides which mistake is told.
+        for (name, value) in given.collect::<qmp_protocol::Object>().iter_qdict() {
+            initial.set(name, value.as_i64().unwrap_or_default())?;
+        }
+        Ok(IoThreadObject { id: creation.id.clone(), threads: threads.clone(), initial: Mutex::new(initial) })
+    };
+    ObjectType::new("iothread", create)
+        .parent("event-loop-base")
+        .inherits("event-loop-base", &["aio-max-batch", "thread-pool-min", "thread-pool-max"])
+}
+
+impl Object for IoThreadObject {
+    type Properties = IothreadProperties;
+
+    const SETTABLE: &'static [&'static str] = &iothread::PROPERTY_NAMES;
+
+    fn properties(&self) -> IothreadProperties {
+        let running = self.threads.with(&self.id, IoThread::properties);
+        let values = running.unwrap_or_else(|| *self.initial.lock().unwrap_or_else(PoisonError::into_inner));
+        IothreadProperties::of(&values)
+    }
+
+    fn set(&self, name: &'static str, new: IothreadProperties) -> CommandResult<()> {
+        let given = new.given().into_iter().find(|(known, _)| *known == name).and_then(|(_, value)| value);
+        let Some(value) = given else { return Ok(()) };
+        match self.threads.with(&self.id, |thread| thread.set(name, value)) {
+            Some(set) => Ok(set?),
+            None => Ok(self.initial.lock().unwrap_or_else(PoisonError::into_inner).set(name, value)?),
+        }
+    }
+
+    async fn complete(&self, _: &Creation) -> CommandResult<()> {
+        let initial = *self.initial.lock().unwrap_or_else(PoisonError::into_inner);
+        let (threads, id) = (self.threads.clone(), self.id.clone());
+        // Starting a thread waits for it, which a runtime's worker must not.
+        let start = move || {
+            let builder: Builder = IoThread::builder(format!("IO {id}")).properties(initial);
+            threads.add(&id, builder)
+        };
+        Ok(tokio::task::spawn_blocking(start).await.map_err(|_| closing())??)
+    }
+
+    fn in_use(&self) -> bool {
+        self.threads.users(&self.id).is_some_and(|users| users > 0)
+    }
+
+    async fn delete(&self, _: &Context) -> CommandResult<()> {
+        let thread = match self.threads.remove(&self.id) {
+            Ok(thread) => thread,
+            Err(iothread::Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        // Likewise: dropping it joins it.
+        tokio::task::spawn_blocking(move || drop(thread)).await.map_err(|_| closing())
+    }
+}
+
+fn closing() -> CommandError {
+    CommandError::generic("The runtime is shutting down")
+}

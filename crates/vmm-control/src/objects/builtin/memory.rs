@@ -1,0 +1,515 @@
+//! `memory-backend-ram` and `memory-backend-memfd`: memory for a guest, allocated when the object is made.
+//!
+//! The mapping is a raw one: nothing here reads or writes it, so that whoever shares the file can do it no harm. An
+//! author's VMM gets pointer and descriptor through [`MemoryBackend`].
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use qmp_command::{CommandError, CommandResult, QapiType};
+use qmp_protocol::ErrorClass;
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::objects::{Creation, Object, ObjectType};
+
+/// How memory is spread over NUMA nodes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, QapiType, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum HostMemPolicy {
+    /// As the host does it.
+    #[default]
+    Default,
+    /// Preferably on certain nodes.
+    Preferred,
+    /// On certain nodes only.
+    Bind,
+    /// On all of certain nodes in turn.
+    Interleave,
+}
+
+/// Properties of `memory-backend-ram`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, QapiType)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct MemoryBackendProperties {
+    /// Whether it is part of a core dump; true when absent.
+    pub dump: Option<bool>,
+    /// NUMA nodes to bind it to; none when absent, and none can be given.
+    pub host_nodes: Option<Vec<u16>>,
+    /// Whether equal pages may be merged; true when absent.
+    pub merge: Option<bool>,
+    /// How it is spread over NUMA nodes; `default` when absent, and nothing else can be given.
+    pub policy: Option<HostMemPolicy>,
+    /// Whether all pages are made at once; false when absent.
+    pub prealloc: Option<bool>,
+    /// How many threads make them, 1 or more; 1 when absent.
+    pub prealloc_threads: Option<u32>,
+    /// The object whose threads make them; none when absent, and none can be given.
+    pub prealloc_context: Option<String>,
+    /// Whether others see what is written; false when absent, but true for a memfd.
+    pub share: Option<bool>,
+    /// Whether swap space is reserved for it; true when absent.
+    pub reserve: Option<bool>,
+    /// Bytes, 1 or more.
+    #[qapi(size)]
+    pub size: u64,
+    /// Without meaning here; QEMU names blocks by it.
+    pub x_use_canonical_path_for_ramblock_id: Option<bool>,
+}
+
+/// Properties of `memory-backend-memfd`.
+#[derive(Clone, Debug, Deserialize, Serialize, QapiType)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct MemoryBackendMemfdProperties {
+    /// As for `memory-backend-ram`.
+    pub dump: Option<bool>,
+    /// As for `memory-backend-ram`.
+    pub host_nodes: Option<Vec<u16>>,
+    /// As for `memory-backend-ram`.
+    pub merge: Option<bool>,
+    /// As for `memory-backend-ram`.
+    pub policy: Option<HostMemPolicy>,
+    /// As for `memory-backend-ram`.
+    pub prealloc: Option<bool>,
+    /// As for `memory-backend-ram`.
+    pub prealloc_threads: Option<u32>,
+    /// As for `memory-backend-ram`.
+    pub prealloc_context: Option<String>,
+    /// Whether others see what is written; true when absent.
+    pub share: Option<bool>,
+    /// As for `memory-backend-ram`.
+    pub reserve: Option<bool>,
+    /// Bytes, 1 or more.
+    #[qapi(size)]
+    pub size: u64,
+    /// As for `memory-backend-ram`.
+    pub x_use_canonical_path_for_ramblock_id: Option<bool>,
+    /// Whether it is made of huge pages; false when absent.
+    pub hugetlb: Option<bool>,
+    /// The size of a huge page in bytes; the host's default when absent or 0.
+    #[qapi(size)]
+    pub hugetlbsize: Option<u64>,
+    /// Whether the file is sealed against growing and shrinking; true when absent.
+    pub seal: Option<bool>,
+}
+
+/// The names of [`MemoryBackendProperties`]' members, in an order that lists them as QEMU does.
+const COMMON: &[&str] = &[
+    "merge",
+    "dump",
+    "prealloc",
+    "prealloc-threads",
+    "prealloc-context",
+    "size",
+    "host-nodes",
+    "policy",
+    "share",
+    "reserve",
+    "x-use-canonical-path-for-ramblock-id",
+];
+
+/// A file descriptor's part of a memfd's properties.
+#[derive(Clone, Copy, Debug)]
+struct Memfd {
+    hugetlb: bool,
+    hugetlbsize: u64,
+    seal: bool,
+}
+
+/// Memory of a guest, as an object.
+#[derive(Debug)]
+struct Backend {
+    type_name: &'static str,
+    memfd: Option<Memfd>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    properties: MemoryBackendProperties,
+    memory: Option<Arc<Memory>>,
+}
+
+/// The mapped memory.
+#[derive(Debug)]
+struct Memory {
+    map: MmapRaw,
+    file: Option<std::fs::File>,
+}
+
+/// The memory of an allocated backend. It stays mapped while there is a clone.
+#[derive(Clone, Debug)]
+pub struct MemoryBackend(Arc<Memory>);
+
+impl MemoryBackend {
+    /// Where it is mapped, for reading and writing. Others may change what is there, or truncate it, at any time.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.0.map.as_mut_ptr()
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.0.map.len()
+    }
+
+    /// Never: a backend has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The file that it is mapped from, if it is a memfd.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.file.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// `memory-backend-ram`.
+pub(crate) fn memory_backend_ram() -> ObjectType {
+    ObjectType::new("memory-backend-ram", |_, properties: MemoryBackendProperties| {
+        Backend::new("memory-backend-ram", None, properties).map(MemoryBackendRam)
+    })
+    .parent("memory-backend")
+    .inherits("memory-backend", COMMON)
+    .links("prealloc-context", "thread-context")
+}
+
+/// `memory-backend-memfd`.
+pub(crate) fn memory_backend_memfd() -> ObjectType {
+    ObjectType::new("memory-backend-memfd", |_, all: MemoryBackendMemfdProperties| {
+        let memfd = Memfd {
+            hugetlb: all.hugetlb.unwrap_or(false),
+            hugetlbsize: all.hugetlbsize.unwrap_or(0),
+            seal: all.seal.unwrap_or(true),
+        };
+        let properties = MemoryBackendProperties {
+            dump: all.dump,
+            host_nodes: all.host_nodes,
+            merge: all.merge,
+            policy: all.policy,
+            prealloc: all.prealloc,
+            prealloc_threads: all.prealloc_threads,
+            prealloc_context: all.prealloc_context,
+            share: all.share.or(Some(true)),
+            reserve: all.reserve,
+            size: all.size,
+            x_use_canonical_path_for_ramblock_id: all.x_use_canonical_path_for_ramblock_id,
+        };
+        Backend::new("memory-backend-memfd", Some(memfd), properties).map(MemoryBackendMemfd)
+    })
+    .parent("memory-backend")
+    .inherits("memory-backend", COMMON)
+    .links("prealloc-context", "thread-context")
+}
+
+/// A `memory-backend-ram`.
+#[derive(Debug)]
+pub struct MemoryBackendRam(Backend);
+
+/// A `memory-backend-memfd`.
+#[derive(Debug)]
+pub struct MemoryBackendMemfd(Backend);
+
+impl MemoryBackendRam {
+    /// The memory, once it is allocated.
+    pub fn memory(&self) -> Option<MemoryBackend> {
+        self.0.memory()
+    }
+}
+
+impl MemoryBackendMemfd {
+    /// The memory, once it is allocated.
+    pub fn memory(&self) -> Option<MemoryBackend> {
+        self.0.memory()
+    }
+}
+
+impl Object for MemoryBackendRam {
+    type Properties = MemoryBackendProperties;
+
+    const SETTABLE: &'static [&'static str] = COMMON;
+
+    fn properties(&self) -> MemoryBackendProperties {
+        self.0.lock().properties.clone()
+    }
+
+    fn set(&self, name: &'static str, new: MemoryBackendProperties) -> CommandResult<()> {
+        self.0.set(name, new)
+    }
+
+    async fn complete(&self, creation: &Creation) -> CommandResult<()> {
+        self.0.allocate(creation).await
+    }
+}
+
+impl Object for MemoryBackendMemfd {
+    type Properties = MemoryBackendMemfdProperties;
+
+    const SETTABLE: &'static [&'static str] = COMMON;
+
+    fn properties(&self) -> MemoryBackendMemfdProperties {
+        let common = self.0.lock().properties.clone();
+        let memfd = self.0.memfd;
+        MemoryBackendMemfdProperties {
+            dump: common.dump,
+            host_nodes: common.host_nodes,
+            merge: common.merge,
+            policy: common.policy,
+            prealloc: common.prealloc,
+            prealloc_threads: common.prealloc_threads,
+            prealloc_context: common.prealloc_context,
+            share: common.share,
+            reserve: common.reserve,
+            size: common.size,
+            x_use_canonical_path_for_ramblock_id: common.x_use_canonical_path_for_ramblock_id,
+            hugetlb: memfd.map(|memfd| memfd.hugetlb),
+            hugetlbsize: memfd.map(|memfd| memfd.hugetlbsize),
+            seal: memfd.map(|memfd| memfd.seal),
+        }
+    }
+
+    fn set(&self, name: &'static str, new: MemoryBackendMemfdProperties) -> CommandResult<()> {
+        let common = MemoryBackendProperties {
+            dump: new.dump,
+            merge: new.merge,
+            prealloc: new.prealloc,
+            prealloc_threads: new.prealloc_threads,
+            ..self.0.lock().properties.clone()
+        };
+        self.0.set(name, common)
+    }
+
+    async fn complete(&self, creation: &Creation) -> CommandResult<()> {
+        self.0.allocate(creation).await
+    }
+}
+
+impl Backend {
+    fn new(
+        type_name: &'static str,
+        memfd: Option<Memfd>,
+        mut properties: MemoryBackendProperties,
+    ) -> CommandResult<Self> {
+        let refuse = |name: &str, value: u64| {
+            CommandError::generic(format!("property '{name}' of {type_name} doesn't take value '{value}'"))
+        };
+        // QEMU sets `size` before `prealloc-threads`, whatever order they came in.
+        if properties.size == 0 {
+            return Err(refuse("size", 0));
+        }
+        if properties.prealloc_threads == Some(0) {
+            return Err(refuse("prealloc-threads", 0));
+        }
+        if let Some(id) = properties.prealloc_context.as_ref().filter(|id| !id.is_empty()) {
+            let error = CommandError::generic(format!("Device '{id}' not found"));
+            return Err(error.class(ErrorClass::DeviceNotFound));
+        }
+        check_numa(&properties)?;
+        // What is in force when nobody says.
+        properties.dump.get_or_insert(true);
+        properties.host_nodes.get_or_insert_default();
+        properties.merge.get_or_insert(true);
+        properties.policy.get_or_insert_default();
+        properties.prealloc.get_or_insert(false);
+        properties.prealloc_threads.get_or_insert(1);
+        properties.prealloc_context.get_or_insert_default();
+        properties.share.get_or_insert(false);
+        properties.reserve.get_or_insert(true);
+        properties.x_use_canonical_path_for_ramblock_id.get_or_insert(false);
+        Ok(Self { type_name, memfd, state: Mutex::new(State { properties, memory: None }) })
+    }
+
+    fn memory(&self) -> Option<MemoryBackend> {
+        self.lock().memory.clone().map(MemoryBackend)
+    }
+
+    fn set(&self, name: &'static str, new: MemoryBackendProperties) -> CommandResult<()> {
+        let type_name = self.type_name;
+        let mut state = self.lock();
+        match name {
+            "prealloc-threads" if new.prealloc_threads == Some(0) => Err(CommandError::generic(format!(
+                "property 'prealloc-threads' of {type_name} doesn't take value '0'"
+            ))),
+            "prealloc-threads" => {
+                state.properties.prealloc_threads = new.prealloc_threads;
+                Ok(())
+            }
+            "dump" => {
+                if let Some(memory) = &state.memory {
+                    let dump = new.dump.unwrap_or(true);
+                    memory.map.advise(if dump { Advice::DoDump } else { Advice::DontDump })?;
+                }
+                state.properties.dump = new.dump;
+                Ok(())
+            }
+            "merge" => {
+                if let Some(memory) = &state.memory {
+                    let merge = new.merge.unwrap_or(true);
+                    memory.map.advise(if merge { Advice::Mergeable } else { Advice::Unmergeable })?;
+                }
+                state.properties.merge = new.merge;
+                Ok(())
+            }
+            "size" => {
+                // The blank at the end is QEMU's.
+                Err(CommandError::generic(format!("cannot change property size of {type_name} ")))
+            }
+            _ => Err(CommandError::generic("cannot change property value")),
+        }
+    }
+
+    /// Maps the memory, on a thread that may block.
+    async fn allocate(&self, creation: &Creation) -> CommandResult<()> {
+        let properties = self.lock().properties.clone();
+        let (memfd, id) = (self.memfd, creation.id.clone());
+        let allocated = tokio::task::spawn_blocking(move || match memfd {
+            Some(memfd) => map_memfd(&id, memfd, &properties),
+            None => map_ram(&id, &properties),
+        });
+        let memory = allocated.await.map_err(|_| CommandError::generic("The runtime is shutting down"))??;
+        self.lock().memory = Some(Arc::new(memory));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// QEMU's complaints of what contradicts itself; all other bindings are not offered.
+fn check_numa(properties: &MemoryBackendProperties) -> CommandResult<()> {
+    let nodes = properties.host_nodes.as_ref().is_some_and(|nodes| !nodes.is_empty());
+    let word = match properties.policy.unwrap_or_default() {
+        HostMemPolicy::Default if nodes => {
+            return Err(CommandError::generic(
+                "host-nodes must be empty for policy default, or you should explicitly specify a policy other than \
+                 default",
+            ));
+        }
+        HostMemPolicy::Default => return Ok(()),
+        HostMemPolicy::Preferred => "preferred",
+        HostMemPolicy::Bind => "bind",
+        HostMemPolicy::Interleave => "interleave",
+    };
+    Err(CommandError::generic(if nodes {
+        "Memory cannot be bound to NUMA nodes here; leave out 'policy' and 'host-nodes'".to_owned()
+    } else {
+        format!("host-nodes must be set for policy {word}")
+    }))
+}
+
+/// The system's text of an error, without the number that Rust puts behind it.
+fn text(error: &std::io::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(at) = text.rfind(" (os error ") {
+        text.truncate(at);
+    }
+    text
+}
+
+/// A length that can be mapped at all, or the error that the system has for others.
+fn length(size: u64) -> std::io::Result<usize> {
+    let size = usize::try_from(size).ok().filter(|size| isize::try_from(*size).is_ok());
+    size.ok_or_else(|| rustix::io::Errno::NOMEM.into())
+}
+
+fn map_ram(id: &str, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+    let fail = |error: std::io::Error| {
+        CommandError::generic(format!("cannot set up guest memory '{id}': {}", text(&error)))
+    };
+    let mut options = MmapOptions::new();
+    options.len(length(properties.size).map_err(fail)?);
+    if properties.reserve == Some(false) {
+        options.no_reserve_swap();
+    }
+    let map = options.map_anon().map_err(fail)?;
+    prepare(Memory { map: map.into(), file: None }, properties)
+}
+
+fn map_memfd(id: &str, memfd: Memfd, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+    let size = properties.size;
+    let fail = |what: &str, error: std::io::Error| CommandError::generic(format!("{what}: {}", text(&error)));
+    if memfd.hugetlb && memfd.hugetlbsize != 0 && !memfd.hugetlbsize.is_power_of_two() {
+        return Err(CommandError::generic("Hugepage size must be a power of 2"));
+    }
+    let file = create_memfd(id, memfd).map_err(|error| fail("failed to create memfd", error.into()))?;
+    let resized = rustix::fs::ftruncate(&file, size);
+    resized.map_err(|error| fail(&format!("failed to resize memfd to {size}"), error.into()))?;
+    if memfd.seal {
+        let seals = SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)
+            .map_err(|error| fail("failed to seal memfd", error.into()))?;
+    }
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    let whole = size.checked_next_multiple_of(page).unwrap_or(size);
+    if whole != size {
+        return Err(CommandError::generic(format!(
+            "backing store size {size:#x} does not match 'size' option {whole:#x}"
+        )));
+    }
+    let file = std::fs::File::from(file);
+    let unmappable = |error| fail("unable to map backing store for guest RAM", error);
+    let mut options = MmapOptions::new();
+    options.len(length(size).map_err(unmappable)?);
+    if properties.reserve == Some(false) {
+        options.no_reserve_swap();
+    }
+    let map = options.map_raw(&file).map_err(unmappable)?;
+    prepare(Memory { map, file: Some(file) }, properties)
+}
+
+fn create_memfd(id: &str, memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
+    let mut flags = MemfdFlags::CLOEXEC;
+    if memfd.seal {
+        flags |= MemfdFlags::ALLOW_SEALING;
+    }
+    if memfd.hugetlb {
+        flags |= MemfdFlags::HUGETLB;
+        if memfd.hugetlbsize != 0 {
+            // The kernel takes the page size's logarithm in the upper bits.
+            flags |= MemfdFlags::from_bits_retain(memfd.hugetlbsize.trailing_zeros() << 26);
+        }
+    }
+    rustix::fs::memfd_create(format!("memory-backend-memfd {id}").as_str(), flags)
+}
+
+/// Does what the properties say of the pages.
+fn prepare(memory: Memory, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+    let map = &memory.map;
+    if properties.merge == Some(true) {
+        // A kernel without it merges nothing.
+        let _ = map.advise(Advice::Mergeable);
+    }
+    if properties.dump == Some(false) {
+        let _ = map.advise(Advice::DontDump);
+    }
+    if properties.prealloc == Some(true) {
+        populate(map, properties.prealloc_threads.unwrap_or(1))
+            .map_err(|error| CommandError::generic(format!("cannot preallocate memory: {}", text(&error))))?;
+    }
+    Ok(memory)
+}
+
+/// Makes all pages, in parts by several threads: no more than there are processors.
+fn populate(map: &MmapRaw, threads: u32) -> std::io::Result<()> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = usize::try_from(threads).unwrap_or(processors).clamp(1, processors);
+    let page = rustix::param::page_size();
+    let part = map.len().div_ceil(threads).next_multiple_of(page);
+    std::thread::scope(|scope| {
+        let start = |from: usize| {
+            let len = part.min(map.len() - from);
+            std::thread::Builder::new()
+                .name("prealloc".to_owned())
+                .spawn_scoped(scope, move || map.advise_range(Advice::PopulateWrite, from, len))
+        };
+        let parts: Vec<_> = (0..map.len()).step_by(part).map(start).collect();
+        parts.into_iter().try_for_each(|started| {
+            let joined = started?.join();
+            joined.unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")))
+        })
+    })
+}
