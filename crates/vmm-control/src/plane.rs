@@ -8,6 +8,7 @@ use chardev::{Chardev, OpenError};
 use fd_registry::FdSets;
 use iothread::IoThreads;
 use qmp_command::layers::authorize::Authority;
+use qmp_command::policy::Policy;
 use qmp_command::{Command, CommandError, Router};
 use qmp_monitor::{
     Core, DeclareError, EventHub, EventSender, EventSpec, LocalSession, Monitor, MonitorConfig, SessionLimits,
@@ -397,6 +398,11 @@ impl ControlPlane {
     /// A session of the process's own, without a socket.
     pub fn connect(&self) -> LocalSession {
         LocalSession::new(self.core.clone(), "local")
+    }
+
+    /// The same, which may do only what `policy` allows.
+    pub fn connect_with(&self, policy: Policy) -> LocalSession {
+        LocalSession::with_policy(self.core.clone(), "local", policy)
     }
 
     /// What device threads and commands may keep.

@@ -154,14 +154,14 @@ async fn delete(objects: &Objects, context: &Context, id: &str) -> CommandResult
     let found = objects.user_created().into_iter().find(|node| node.name() == id);
     let node = found.ok_or_else(not_found)?;
     permit_type(context, "object-del", &node.type_name)?;
-    remove(objects, &node, context)
+    remove(&objects.objects(), &node, context)
         .await
         .unwrap_or_else(|| Err(CommandError::generic(format!("object '{id}' is in use, can not be deleted"))))
 }
 
-/// Removes an object. `None`: somebody uses it.
+/// Removes an object from its parent. `None`: somebody uses it.
 pub(crate) async fn remove(
-    objects: &Objects,
+    parent: &Arc<Node>,
     node: &Arc<Node>,
     context: &Context,
 ) -> Option<CommandResult<()>> {
@@ -176,7 +176,7 @@ pub(crate) async fn remove(
         node.cancel_removal();
         return Some(Err(error));
     }
-    objects.objects().detach(node);
+    parent.detach(node);
     Some(Ok(()))
 }
 

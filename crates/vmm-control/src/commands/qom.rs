@@ -123,7 +123,23 @@ fn get(objects: &Objects, path: &str, property: &str) -> CommandResult<Value> {
     if !objects.types.has_property(&node.type_name, property) {
         return Err(no_property(&node, property));
     }
+    if objects.types.is_a(&node.type_name, "device")
+        && let Some(value) = device_property(&node, property)
+    {
+        return Ok(value);
+    }
     node.object.get(property)
+}
+
+/// What every device has, whatever it is.
+fn device_property(node: &Node, property: &str) -> Option<Value> {
+    let plugged = node.path.starts_with("/machine/peripheral");
+    match property {
+        "realized" => Some(true.into()),
+        "hotpluggable" | "hotplugged" => Some(plugged.into()),
+        "parent_bus" => Some("".into()),
+        _ => None,
+    }
 }
 
 fn no_property(node: &Node, property: &str) -> CommandError {

@@ -151,7 +151,7 @@ impl Registry {
             Class::new("container", Some("object"), Concrete),
             Class::new("machine", Some("object"), Abstract),
             Class::new("chardev", Some("object"), Abstract),
-            Class::new("device", Some("object"), Abstract),
+            Class::new("device", Some("object"), Abstract).with(device_properties()),
         ];
         let registry = Self { classes: Mutex::new(basic), objects, devices };
         for ty in &registry.objects {
@@ -256,6 +256,16 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, Vec<Class>> {
         self.classes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What every device has. Their values are the tree's to say, not the device's.
+fn device_properties() -> [PropertyInfo; 4] {
+    [
+        PropertyInfo::new("realized", "bool"),
+        PropertyInfo::new("hotpluggable", "bool"),
+        PropertyInfo::new("hotplugged", "bool"),
+        PropertyInfo::new("parent_bus", "link<bus>"),
+    ]
 }
 
 /// A type and its ancestors, itself first.

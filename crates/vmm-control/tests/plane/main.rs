@@ -5,8 +5,10 @@
 mod building;
 mod fds;
 mod isolation;
+mod objects;
 mod order;
 mod own;
+mod policy;
 mod preconfig;
 mod queries;
 mod run;

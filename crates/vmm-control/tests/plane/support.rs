@@ -145,10 +145,15 @@ pub(crate) fn directory() -> tempfile::TempDir {
 
 /// Adds a monitor on a socket, and gives its path.
 pub(crate) async fn listen(plane: &ControlPlane, directory: &Path, id: &str) -> PathBuf {
-    let path = directory.join(id);
+    listen_as(plane, directory, MonitorConfig::new(id)).await
+}
+
+/// The same with more to say of the monitor.
+pub(crate) async fn listen_as(plane: &ControlPlane, directory: &Path, config: MonitorConfig) -> PathBuf {
+    let path = directory.join(&config.id);
     let backend = Backend::Socket(SocketOptions::server(Address::unix(&path)));
-    let chardev = Arc::new(Chardev::open(id, backend, 128).await.unwrap());
-    plane.add_monitor(MonitorConfig::new(id), &chardev, 64).unwrap();
+    let chardev = Arc::new(Chardev::open(&config.id, backend, 128).await.unwrap());
+    plane.add_monitor(config, &chardev, 64).unwrap();
     path
 }
 

@@ -1,0 +1,236 @@
+//! Objects: types of an author's own, use, failure, and what the built-in types do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vmm_control::objects::Creation;
+use vmm_control::objects::builtin::{IoThreadObject, MemoryBackendMemfd};
+use vmm_control::{
+    CommandError, CommandResult, Context, ControlPlane, LocalSession, Object, ObjectType, QapiType, RunState,
+};
+
+use crate::support::{Toy, ask, built, plain};
+
+/// What a dial is set to.
+#[derive(Deserialize, Serialize, QapiType)]
+struct DialProperties {
+    /// Where it stands.
+    level: i64,
+    /// What is written on it.
+    label: Option<String>,
+    /// Whether it fails when it is switched on.
+    broken: Option<bool>,
+}
+
+/// How many dials there are, and whether they can be taken away.
+#[derive(Clone, Default)]
+struct Shop {
+    alive: Arc<AtomicUsize>,
+    locked: Arc<AtomicBool>,
+}
+
+struct Dial {
+    level: AtomicI64,
+    label: Option<String>,
+    broken: bool,
+    shop: Shop,
+}
+
+impl Drop for Dial {
+    fn drop(&mut self) {
+        self.shop.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Object for Dial {
+    type Properties = DialProperties;
+
+    const SETTABLE: &'static [&'static str] = &["level"];
+
+    fn properties(&self) -> DialProperties {
+        let level = self.level.load(Ordering::Relaxed);
+        DialProperties { level, label: self.label.clone(), broken: Some(self.broken) }
+    }
+
+    fn set(&self, _: &'static str, new: DialProperties) -> CommandResult<()> {
+        if new.level > 11 {
+            return Err(CommandError::generic("it goes to eleven"));
+        }
+        self.level.store(new.level, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn complete(&self, creation: &Creation) -> CommandResult<()> {
+        assert_eq!(creation.path, format!("/objects/{}", creation.id));
+        if self.broken { Err(CommandError::generic("it does not switch on")) } else { Ok(()) }
+    }
+
+    async fn delete(&self, _: &Context) -> CommandResult<()> {
+        if self.shop.locked.load(Ordering::Relaxed) {
+            return Err(CommandError::generic("the shop is locked"));
+        }
+        Ok(())
+    }
+}
+
+fn dial(shop: &Shop) -> ObjectType {
+    let shop = shop.clone();
+    ObjectType::new("x-dial", move |_: &Creation, properties: DialProperties| {
+        shop.alive.fetch_add(1, Ordering::Relaxed);
+        Ok(Dial {
+            level: AtomicI64::new(properties.level),
+            label: properties.label,
+            broken: properties.broken.unwrap_or(false),
+            shop: shop.clone(),
+        })
+    })
+}
+
+fn with_dials() -> (ControlPlane, LocalSession, Shop) {
+    let shop = Shop::default();
+    let plane = built(ControlPlane::builder(Toy::new(RunState::Running)).object_type(dial(&shop)));
+    let session = plane.connect();
+    (plane, session, shop)
+}
+
+async fn get(session: &LocalSession, path: &str, property: &str) -> Value {
+    ask(session, "qom-get", json!({"path": path, "property": property})).await
+}
+
+async fn set(session: &LocalSession, path: &str, property: &str, value: Value) -> Value {
+    ask(session, "qom-set", json!({"path": path, "property": property, "value": value})).await
+}
+
+#[tokio::test]
+async fn an_authors_type_is_an_equal_of_the_built_in_ones() {
+    let (_plane, session, _shop) = with_dials();
+    let add = |arguments| ask(&session, "object-add", arguments);
+    let level = json!({"qom-type": "x-dial", "id": "d", "level": "1"});
+    assert_eq!(add(level).await, "GenericError: Invalid parameter type for 'level', expected: integer");
+    let lacking = json!({"qom-type": "x-dial", "id": "d"});
+    assert_eq!(add(lacking).await, "GenericError: Parameter 'level' is missing");
+    assert_eq!(add(json!({"qom-type": "x-dial", "id": "d", "level": 3, "label": "gain"})).await, json!({}));
+
+    assert_eq!(get(&session, "/objects/d", "level").await, 3);
+    assert_eq!(get(&session, "d", "label").await, "gain");
+    assert_eq!(set(&session, "d", "level", json!(5)).await, json!({}));
+    assert_eq!(get(&session, "d", "level").await, 5);
+    assert_eq!(set(&session, "d", "level", json!(12)).await, "GenericError: it goes to eleven");
+    let wrong = "GenericError: Invalid parameter type for 'level', expected: integer";
+    assert_eq!(set(&session, "d", "level", json!("5")).await, wrong);
+    let fixed = "GenericError: Property 'x-dial.label' is not writable";
+    assert_eq!(set(&session, "d", "label", json!("x")).await, fixed);
+    assert_eq!(set(&session, "d", "nope", json!(1)).await, "GenericError: Property 'x-dial.nope' not found");
+
+    let types = ask(&session, "qom-list-types", json!({"implements": "user-creatable"})).await;
+    assert!(types.as_array().unwrap().contains(&json!({"name": "x-dial", "parent": "object"})), "{types}");
+    let listed = ask(&session, "qom-list", json!({"path": "/objects/d"})).await;
+    assert!(listed.as_array().unwrap().contains(&json!({"name": "level", "type": "int"})), "{listed}");
+    let described = ask(&session, "qom-list-properties", json!({"typename": "x-dial"})).await;
+    assert!(described.to_string().contains("Where it stands."), "{described}");
+    let schema = ask(&session, "query-qmp-schema", ()).await.to_string();
+    assert!(schema.contains("x-dial"));
+}
+
+#[tokio::test]
+async fn a_failed_object_leaves_nothing_behind() {
+    let (plane, session, shop) = with_dials();
+    let broken = json!({"qom-type": "x-dial", "id": "d", "level": 1, "broken": true});
+    for _ in 0..3 {
+        assert_eq!(ask(&session, "object-add", &broken).await, "GenericError: it does not switch on");
+        assert!(!plane.objects().contains("/objects/d"));
+    }
+    let twice = json!({"qom-type": "x-dial", "id": "e", "level": 1});
+    assert_eq!(ask(&session, "object-add", &twice).await, json!({}));
+    let duplicate = "GenericError: attempt to add duplicate property 'e' to object (type 'container')";
+    assert_eq!(ask(&session, "object-add", &twice).await, duplicate);
+    assert_eq!(shop.alive.load(Ordering::Relaxed), 1, "what was refused is gone");
+}
+
+#[tokio::test]
+async fn what_is_used_stays() {
+    let (plane, session, shop) = with_dials();
+    let delete = || ask(&session, "object-del", json!({"id": "d"}));
+    ask(&session, "object-add", json!({"qom-type": "x-dial", "id": "d", "level": 1})).await;
+    assert!(plane.objects().acquire::<IoThreadObject>("/objects/d").is_none(), "it is another type");
+    let used = plane.objects().acquire::<Dial>("/objects/d").unwrap();
+    assert_eq!((used.path(), used.level.load(Ordering::Relaxed)), ("/objects/d", 1));
+    assert_eq!(delete().await, "GenericError: object 'd' is in use, can not be deleted");
+    drop(used);
+
+    shop.locked.store(true, Ordering::Relaxed);
+    assert_eq!(delete().await, "GenericError: the shop is locked");
+    assert!(plane.objects().acquire::<Dial>("/objects/d").is_some(), "a refused removal is over");
+    shop.locked.store(false, Ordering::Relaxed);
+    assert_eq!(delete().await, json!({}));
+    assert_eq!(delete().await, "GenericError: object 'd' not found");
+    assert_eq!(shop.alive.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn objects_go_with_their_plane() {
+    let (plane, session, shop) = with_dials();
+    ask(&session, "object-add", json!({"qom-type": "x-dial", "id": "d", "level": 1})).await;
+    drop(session);
+    drop(plane);
+    assert_eq!(shop.alive.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_iothread_is_a_thread() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    let add = json!({"qom-type": "iothread", "id": "io", "poll-max-ns": 7});
+    assert_eq!(ask(&session, "object-add", add).await, json!({}));
+    let list = ask(&session, "query-iothreads", ()).await;
+    let tid = list[0]["thread-id"].as_i64().unwrap();
+    let comm = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap();
+    assert_eq!((comm.trim(), &list[0]["poll-max-ns"]), ("IO io", &json!(7)));
+
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let user = plane.iothreads().get("io").unwrap();
+    user.handle()
+        .run(move |_| sender.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap())
+        .unwrap();
+    assert_eq!(i64::from(receiver.recv().unwrap()), tid);
+    let busy = "GenericError: object 'io' is in use, can not be deleted";
+    assert_eq!(ask(&session, "object-del", json!({"id": "io"})).await, busy);
+    drop(user);
+    assert_eq!(ask(&session, "object-del", json!({"id": "io"})).await, json!({}));
+    assert!(!std::path::Path::new(&format!("/proc/self/task/{tid}")).exists(), "it was joined");
+    assert_eq!(ask(&session, "query-iothreads", ()).await, json!([]));
+}
+
+#[tokio::test]
+async fn memory_that_cannot_be_had_is_an_error() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    for (kind, size, error) in [
+        ("ram", json!(-1), "cannot set up guest memory 'm': Cannot allocate memory"),
+        ("ram", json!(1_u64 << 62), "cannot set up guest memory 'm': Cannot allocate memory"),
+        ("memfd", json!(1_u64 << 50), "unable to map backing store for guest RAM: Cannot allocate memory"),
+    ] {
+        let add = json!({"qom-type": format!("memory-backend-{kind}"), "id": "m", "size": size});
+        assert_eq!(ask(&session, "object-add", add).await, format!("GenericError: {error}"), "{kind} {size}");
+        assert!(!plane.objects().contains("/objects/m"));
+    }
+    let huge = json!({"qom-type": "memory-backend-memfd", "id": "m", "size": -1});
+    let reply = ask(&session, "object-add", huge).await;
+    assert!(reply.as_str().unwrap().starts_with("GenericError: failed to resize memfd to"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_memory_backend_is_memory() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    let add = json!({"qom-type": "memory-backend-memfd", "id": "m", "size": 8192, "prealloc": true,
+                     "prealloc-threads": 4});
+    assert_eq!(ask(&session, "object-add", add).await, json!({}));
+    let memory = plane.objects().peek::<MemoryBackendMemfd>("/objects/m").unwrap().memory().unwrap();
+    assert_eq!(memory.len(), 8192);
+    let stat = rustix::fs::fstat(memory.fd().unwrap()).unwrap();
+    assert_eq!((stat.st_size, stat.st_blocks), (8192, 16), "all pages are there");
+    assert!(rustix::fs::ftruncate(memory.fd().unwrap(), 0).is_err(), "it is sealed");
+}
