@@ -17,7 +17,7 @@ use qmp_protocol::Version;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::commands::{self, ShutdownData};
+use crate::commands::{self, CommandLineOption, ShutdownData};
 use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
 use crate::objects::{ObjectType, Objects, Registry, builtin};
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) no_shutdown: bool,
     pub(crate) phase: Arc<Phase>,
     pub(crate) start_paused: bool,
+    pub(crate) command_line_options: Vec<CommandLineOption>,
     /// Set when the router is built, which the commands in it come before.
     pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
     /// What `query-qmp-schema` returns; set likewise.
@@ -166,9 +167,17 @@ pub struct Builder {
     events: Vec<EventSpec>,
     object_types: Vec<ObjectType>,
     device_types: Vec<ObjectType>,
+    command_line_options: Vec<CommandLineOption>,
 }
 
 impl Builder {
+    /// What `query-command-line-options` says of the program's command line. Nothing by default.
+    #[must_use]
+    pub fn command_line_options(mut self, options: Vec<CommandLineOption>) -> Self {
+        self.command_line_options = options;
+        self
+    }
+
     /// Adds a type of which clients can make objects with `object-add`.
     #[must_use]
     pub fn object_type(mut self, ty: ObjectType) -> Self {
@@ -288,6 +297,7 @@ impl Builder {
             no_shutdown: self.no_shutdown,
             phase: Arc::new(Phase::new(self.preconfig)),
             start_paused: self.start_paused,
+            command_line_options: self.command_line_options,
             command_names: OnceLock::new(),
             schema: OnceLock::new(),
             shutting_down: AtomicBool::new(false),
@@ -356,6 +366,7 @@ impl ControlPlane {
             events: Vec::new(),
             object_types: Vec::new(),
             device_types: Vec::new(),
+            command_line_options: Vec::new(),
         }
     }
 

@@ -15,6 +15,7 @@ use vmm_control::{
     BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, ShutdownCause, fd_registry,
 };
 
+use crate::cli;
 use crate::config::{self, ChardevBackend, ChardevConfig, Config, SocketAddress, SocketConfig};
 use crate::errno;
 use crate::machine::Board;
@@ -112,6 +113,7 @@ pub(crate) fn plane(config: &Config) -> Result<ControlPlane, BuildError> {
         .no_shutdown(config.no_shutdown)
         .preconfig(config.preconfig)
         .start_paused(config.start_paused)
+        .command_line_options(cli::command_line_options())
         .build()
 }
 

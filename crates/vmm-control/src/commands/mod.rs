@@ -2,6 +2,7 @@
 
 mod fds;
 mod objects;
+mod options;
 mod qom;
 mod query;
 mod run;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use qmp_command::Command;
 use qmp_monitor::{EventSpec, qmp_capabilities};
 
+pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub(crate) use self::run::{ShutdownData, power_off};
 
 use crate::plane::Shared;
@@ -19,7 +21,7 @@ use crate::plane::Shared;
 /// All built-in commands, for one plane.
 pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
     let protocol = vec![qmp_capabilities()];
-    let introspection = vec![schema::query_qmp_schema(plane)];
+    let introspection = vec![schema::query_qmp_schema(plane), options::query_command_line_options(plane)];
     // The groups are the manual's chapters, the order that of `query-commands`.
     let groups = [
         ("Protocol", protocol),

@@ -15,6 +15,7 @@
 //! assert_eq!(run.config.monitors[0].id, "compat_monitor0");
 //! ```
 
+mod describe;
 mod device;
 pub mod help;
 pub mod keyval;
@@ -22,6 +23,8 @@ mod machine;
 pub mod options;
 mod parse;
 mod simple;
+
+pub use describe::command_line_options;
 
 use std::ffi::OsString;
 use std::io;
