@@ -12,6 +12,32 @@ pub struct Vcpu {
     pub thread_id: i32,
     /// Where it stands in the object tree.
     pub qom_path: String,
+    /// Where it is plugged in. `None`: the machine has no such places.
+    pub place: Option<CpuPlace>,
+}
+
+/// Where a virtual CPU is plugged in, counted from 0 within the part above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuPlace {
+    /// Of the board.
+    pub socket: u32,
+    /// Of the socket.
+    pub core: u32,
+    /// Of the core.
+    pub thread: u32,
+}
+
+/// The guest set its real-time clock: what a machine tells its clients with the event `RTC_CHANGE`.
+///
+/// At most one a second goes out; of those that come sooner the last does.
+#[derive(Clone, Debug, Serialize, QapiType, PartialEq, Eq)]
+#[qapi(name = "q_obj_RTC_CHANGE-arg")]
+#[serde(rename_all = "kebab-case")]
+pub struct RtcChange {
+    /// How far the clock is now ahead of what it would show if nobody had set it, in seconds.
+    pub offset: i64,
+    /// The clock's place in the object tree.
+    pub qom_path: String,
 }
 
 /// Whether KVM runs the guest.

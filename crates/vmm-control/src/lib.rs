@@ -77,7 +77,7 @@ pub use qmp_monitor::{
 pub use qmp_protocol::{self, ErrorClass, Version};
 
 pub use self::commands::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
-pub use self::hardware::{IoPorts, Kvm, Target, Vcpu};
+pub use self::hardware::{CpuPlace, IoPorts, Kvm, RtcChange, Target, Vcpu};
 pub use self::machine::Machine;
 pub use self::objects::{Object, ObjectType, Objects};
 pub use self::plane::{BuildError, Builder, ControlPlane, MonitorError, PlaneHandle};

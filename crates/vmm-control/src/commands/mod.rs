@@ -1,6 +1,7 @@
 //! The built-in commands and events.
 
 mod fds;
+mod machine;
 mod objects;
 mod options;
 mod qom;
@@ -27,6 +28,7 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         ("Protocol", protocol),
         ("Queries", query::commands(plane)),
         ("Introspection", introspection),
+        ("Machine", machine::commands(plane)),
         ("Run state", run::commands(plane)),
         ("File descriptors", fds::commands(plane)),
         ("Objects", objects::commands(plane)),
@@ -39,5 +41,5 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 
 /// All built-in events.
 pub(crate) fn events() -> Vec<EventSpec> {
-    run::events()
+    run::events().into_iter().chain(machine::events()).collect()
 }
