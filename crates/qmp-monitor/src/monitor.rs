@@ -1,8 +1,8 @@
 //! A monitor: a chardev's clients, each with a session.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use chardev::{Connection, FrontEnd};
@@ -30,8 +30,11 @@ pub enum NamedFdsScope {
     Monitor,
 }
 
+/// Called when the last of a monitor's clients has left. On the monitor's task: it must not block.
+type OnIdle = Arc<dyn Fn() + Send + Sync>;
+
 /// How a monitor serves its clients.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct MonitorConfig {
     /// Its id.
@@ -42,6 +45,10 @@ pub struct MonitorConfig {
     pub named_fds: NamedFdsScope,
     /// What its sessions may do.
     pub policy: Policy,
+    /// Who may connect, by user id as the kernel says it; everybody when `None`. With a list, a client whose user id is
+    /// not known (on TCP) is refused too.
+    pub allowed_uids: Option<Vec<u32>>,
+    on_idle: Option<OnIdle>,
 }
 
 impl MonitorConfig {
@@ -52,6 +59,8 @@ impl MonitorConfig {
             pretty: false,
             named_fds: NamedFdsScope::default(),
             policy: Policy::UNRESTRICTED,
+            allowed_uids: None,
+            on_idle: None,
         }
     }
 
@@ -69,6 +78,20 @@ impl MonitorConfig {
         self
     }
 
+    /// For these users only. A refused peer gets nothing, not even the greeting.
+    #[must_use]
+    pub fn allowed_uids(mut self, uids: Option<Vec<u32>>) -> Self {
+        self.allowed_uids = uids;
+        self
+    }
+
+    /// With somebody to be told whenever the last client has left. Not called when the monitor is closed.
+    #[must_use]
+    pub fn on_idle(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_idle = Some(Arc::new(call));
+        self
+    }
+
     /// Whose sessions may do only what this allows.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
@@ -77,6 +100,21 @@ impl MonitorConfig {
     }
 }
 
+impl fmt::Debug for MonitorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitorConfig")
+            .field("id", &self.id)
+            .field("pretty", &self.pretty)
+            .field("named_fds", &self.named_fds)
+            .field("policy", &self.policy)
+            .field("allowed_uids", &self.allowed_uids)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sessions of a monitor, for whoever lists them.
+type Sessions = Arc<Mutex<Vec<Weak<QmpSession>>>>;
+
 /// A monitor that serves clients until it is closed.
 #[derive(Debug)]
 pub struct Monitor {
@@ -84,6 +122,12 @@ pub struct Monitor {
     id: Arc<str>,
     /// Told to the sessions.
     closing: Arc<AtomicBool>,
+    /// Clients that are still there stay connected.
+    parking: Arc<AtomicBool>,
+    pretty: Arc<AtomicBool>,
+    sessions: Sessions,
+    /// Set when the front end has been given back.
+    released: watch::Receiver<bool>,
     /// Told to the monitor's task. Dropped, it says the same.
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -93,23 +137,54 @@ impl Monitor {
     /// Starts to serve a front end's clients, on the core's runtime.
     pub fn start(core: Arc<Core>, config: &MonitorConfig, front_end: FrontEnd) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let (release, released) = watch::channel(false);
         let (id, closing): (Arc<str>, _) = (config.id.as_str().into(), Arc::default());
+        let (parking, sessions): (Arc<AtomicBool>, Sessions) = Default::default();
+        let pretty = Arc::new(AtomicBool::new(config.pretty));
         let serving = Serving {
             core: core.clone(),
             id: id.clone(),
-            format: if config.pretty { Format::Pretty } else { Format::Compact },
+            pretty: pretty.clone(),
+            allowed_uids: config.allowed_uids.clone(),
+            on_idle: config.on_idle.clone(),
+            parking: parking.clone(),
+            listed: sessions.clone(),
+            release,
             shared_fds: (config.named_fds == NamedFdsScope::Monitor).then(Arc::default),
             policy: config.policy.clone(),
             closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
         };
         let task = core.runtime.spawn(serving.run(front_end, stopped));
-        Self { core, id, closing, stop, task }
+        Self { core, id, closing, parking, pretty, sessions, released, stop, task }
     }
 
     /// Its id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether sessions that begin from now on indent their replies.
+    pub fn set_pretty(&self, pretty: bool) {
+        self.pretty.store(pretty, Ordering::Relaxed);
+    }
+
+    /// The sessions that there are.
+    pub fn sessions(&self) -> Vec<Arc<QmpSession>> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Ends the monitor, and leaves its clients connected to the chardev: the next monitor on it greets them anew. Returns
+    /// when the chardev can have that; a session whose command runs hands its client over when that has ended.
+    pub async fn detach(mut self) {
+        self.parking.store(true, Ordering::Release);
+        self.closing.store(true, Ordering::Release);
+        self.core.events.wake_all();
+        self.stop.send_replace(true);
+        // An error says that the task is gone, and the front end with it.
+        let _ = self.released.wait_for(|released| *released).await;
     }
 
     /// Takes no more clients, and ends the sessions: each finishes the command that runs and has two seconds to write
@@ -131,7 +206,12 @@ impl Monitor {
 struct Serving {
     core: Arc<Core>,
     id: Arc<str>,
-    format: Format,
+    pretty: Arc<AtomicBool>,
+    allowed_uids: Option<Vec<u32>>,
+    on_idle: Option<OnIdle>,
+    parking: Arc<AtomicBool>,
+    listed: Sessions,
+    release: watch::Sender<bool>,
     /// The named fds of all sessions, when they are the monitor's.
     shared_fds: Option<Arc<NamedFds>>,
     policy: Policy,
@@ -145,7 +225,14 @@ impl Serving {
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
-                Some(ended) = self.sessions.join_next() => self.reap(ended),
+                Some(ended) = self.sessions.join_next() => {
+                    self.reap(ended);
+                    if self.sessions.is_empty()
+                        && let Some(on_idle) = &self.on_idle
+                    {
+                        on_idle();
+                    }
+                }
                 next = front_end.next(), if more => match next {
                     Some(connection) => self.serve(connection),
                     // No client will ever come again; those that are there go on.
@@ -154,6 +241,7 @@ impl Serving {
             }
         }
         drop(front_end);
+        self.release.send_replace(true);
         self.closing.store(true, Ordering::Release);
         self.core.events.wake_all();
         self.finish().await;
@@ -162,17 +250,34 @@ impl Serving {
     fn serve(&mut self, connection: Connection) {
         let peer = connection.peer();
         let credentials = peer.credentials.map(|c| Peer { pid: c.pid, uid: c.uid, gid: c.gid });
+        if let Some(allowed) = &self.allowed_uids
+            && !credentials.is_some_and(|peer| allowed.contains(&peer.uid))
+        {
+            tracing::warn!(monitor = &*self.id, peer = %peer.description, "refused: not an allowed user");
+            return;
+        }
         let named_fds = self.shared_fds.clone().unwrap_or_default();
         let state =
             QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds, self.policy.clone());
         tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
-        let session =
-            Session::new(connection, self.core.clone(), state.clone(), self.format, self.closing.clone());
-        let monitor = self.id.clone();
+        self.list(&state);
+        let format = if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
+        let mut session =
+            Session::new(connection, self.core.clone(), state.clone(), format, self.closing.clone());
+        let (monitor, parking) = (self.id.clone(), self.parking.clone());
         self.sessions.spawn(async move {
-            let end = session.await;
+            let end = (&mut session).await;
             report(&monitor, &state, &end);
+            if matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
+                session.park();
+            }
         });
+    }
+
+    fn list(&self, state: &Arc<QmpSession>) {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.retain(|session| session.strong_count() > 0);
+        listed.push(Arc::downgrade(state));
     }
 
     fn reap(&self, ended: Result<(), tokio::task::JoinError>) {

@@ -132,6 +132,8 @@ pub(crate) struct Session {
     pace: Pace,
     stall: Option<Pin<Box<Sleep>>>,
     doomed: Option<End>,
+    /// What the client was to get was dropped.
+    cut_off: bool,
     monitor_closing: Arc<AtomicBool>,
     /// Set when the monitor or the plane closes: what is not written by then is not written.
     farewell: Option<Pin<Box<Sleep>>>,
@@ -163,8 +165,16 @@ impl Session {
             pace,
             stall: None,
             doomed: None,
+            cut_off: false,
             monitor_closing,
             farewell: None,
+        }
+    }
+
+    /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of a reply.
+    pub(crate) fn park(self) {
+        if !self.cut_off {
+            self.connection.park();
         }
     }
 
@@ -176,6 +186,8 @@ impl Session {
             self.doom(end);
         }
         self.pace_on(turn, cx);
+        let running = usize::from(self.running.is_some()) + usize::from(self.overtaking.is_some());
+        self.state.gauge(self.queue.len() + running, self.outbox.len());
         if self.running.is_some() || self.overtaking.is_some() {
             // Whatever happened to the client, a handler is never stopped half way.
             return Poll::Pending;
@@ -335,6 +347,7 @@ impl Session {
     fn doom(&mut self, end: End) {
         tracing::debug!(session = self.state.id(), reason = %end, "a session will end");
         self.hang_up();
+        self.cut_off = true;
         self.outbox.clear();
         self.stall = None;
         self.events = None;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fd_registry::NamedFds;
@@ -33,6 +33,8 @@ pub struct QmpSession {
     enabled_events: Mutex<BTreeSet<String>>,
     commands: AtomicU64,
     errors: AtomicU64,
+    queued: AtomicUsize,
+    outbox: AtomicUsize,
 }
 
 impl QmpSession {
@@ -55,6 +57,8 @@ impl QmpSession {
             enabled_events: Mutex::default(),
             commands: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
+            outbox: AtomicUsize::new(0),
         })
     }
 
@@ -103,6 +107,22 @@ impl QmpSession {
         if !ok {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Notes what waits, at the end of a turn.
+    pub(crate) fn gauge(&self, queued: usize, outbox: usize) {
+        self.queued.store(queued, Ordering::Relaxed);
+        self.outbox.store(outbox, Ordering::Relaxed);
+    }
+
+    /// Requests that had been read and not been answered when the session last paused, the running one included.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the client had not taken then.
+    pub fn outbox(&self) -> usize {
+        self.outbox.load(Ordering::Relaxed)
     }
 
     /// Requests answered so far, refused ones included.
