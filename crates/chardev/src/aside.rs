@@ -1,15 +1,20 @@
-//! Sockets that are closed where nobody waits.
+//! Descriptors of tokio's that are closed where nobody waits.
 
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 
-/// A socket of tokio's that can be taken out of its runtime.
+/// Something of tokio's that can be taken out of its runtime.
 pub(crate) trait Detach: Sized {
+    /// Whether it is a socket, whose peer is to see the end at once.
+    const SOCKET: bool;
+
     fn detach(self) -> io::Result<OwnedFd>;
 }
 
 impl Detach for tokio::net::UnixStream {
+    const SOCKET: bool = true;
+
     fn detach(self) -> io::Result<OwnedFd> {
         self.into_std().map(OwnedFd::from)
     }
@@ -17,19 +22,37 @@ impl Detach for tokio::net::UnixStream {
 
 #[cfg(feature = "tcp")]
 impl Detach for tokio::net::TcpStream {
+    const SOCKET: bool = true;
+
     fn detach(self) -> io::Result<OwnedFd> {
         self.into_std().map(OwnedFd::from)
     }
 }
 
-/// A socket whose close can block: it was given to us and lingers, or descriptors that do are unread in its queue. So it
-/// is closed by [`fd_closer`].
+impl Detach for tokio::net::unix::pipe::Receiver {
+    const SOCKET: bool = false;
+
+    fn detach(self) -> io::Result<OwnedFd> {
+        self.into_nonblocking_fd()
+    }
+}
+
+impl Detach for tokio::net::unix::pipe::Sender {
+    const SOCKET: bool = false;
+
+    fn detach(self) -> io::Result<OwnedFd> {
+        self.into_nonblocking_fd()
+    }
+}
+
+/// A descriptor whose close can block: it was given to us and lingers, or descriptors that do are unread in its queue,
+/// or its file system is slow. So it is closed by [`fd_closer`].
 #[derive(Debug)]
 pub(crate) struct Aside<T: Detach>(Option<T>);
 
 impl<T: Detach> From<T> for Aside<T> {
-    fn from(socket: T) -> Self {
-        Self(Some(socket))
+    fn from(inner: T) -> Self {
+        Self(Some(inner))
     }
 }
 
@@ -38,18 +61,20 @@ impl<T: Detach> Deref for Aside<T> {
 
     fn deref(&self) -> &T {
         match &self.0 {
-            Some(socket) => socket,
-            None => unreachable!("only drop takes the socket"),
+            Some(inner) => inner,
+            None => unreachable!("only drop takes it"),
         }
     }
 }
 
 impl<T: Detach> Drop for Aside<T> {
     fn drop(&mut self) {
-        // An error says that the runtime is gone, and closes the socket here.
+        // An error says that the runtime is gone, and closes the descriptor here.
         if let Some(Ok(fd)) = self.0.take().map(T::detach) {
-            // The peer sees the end now, however long the close takes. An error says that it has gone.
-            let _ = rustix::net::shutdown(&fd, rustix::net::Shutdown::Both);
+            if T::SOCKET {
+                // The peer sees the end now, however long the close takes. An error says that it has gone.
+                let _ = rustix::net::shutdown(&fd, rustix::net::Shutdown::Both);
+            }
             fd_closer::close(fd);
         }
     }

@@ -1,8 +1,12 @@
 //! What a chardev is made of, as its user says it.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::badge::Badge;
+use crate::opener::Opener;
 
 /// The kinds of chardev.
 #[derive(Debug)]
@@ -14,6 +18,81 @@ pub enum Backend {
     Stdio,
     /// Nothing: never a client.
     Null,
+    /// A file that is written. It has one client, from the start.
+    File(FileOptions),
+    /// The fifos `PATH.in`, which is read, and `PATH.out`, which is written; when they are not both there, `PATH` for
+    /// both. It has one client, from the start.
+    Pipe(PathBuf),
+}
+
+/// A file chardev's options, as `-chardev file` has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOptions {
+    /// What is written; it is made if it is not there.
+    pub path: PathBuf,
+    /// What is read. `None`: there is never any input, and no end of it.
+    pub input: Option<PathBuf>,
+    /// Keep what is in the file.
+    pub append: bool,
+}
+
+/// What goes for all kinds of chardev.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// A listener's: how many clients may wait besides those that the front end has taken (the kernel adds one).
+    pub backlog: u32,
+    /// Whose the chardev is.
+    pub badge: Option<Badge>,
+    /// Everything that is sent to clients is noted there, too.
+    pub log: Option<LogOptions>,
+    /// Opens files.
+    pub opener: Opener,
+}
+
+impl OpenOptions {
+    /// Nobody's, without a log, opening files by their names.
+    #[must_use]
+    pub fn new(backlog: u32) -> Self {
+        Self { backlog, badge: None, log: None, opener: Opener::default() }
+    }
+
+    /// With this badge.
+    #[must_use]
+    pub fn badge(mut self, badge: Option<Badge>) -> Self {
+        self.badge = badge;
+        self
+    }
+
+    /// With this log.
+    #[must_use]
+    pub fn log(mut self, log: Option<LogOptions>) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// With this opener.
+    #[must_use]
+    pub fn opener(mut self, opener: Opener) -> Self {
+        self.opener = opener;
+        self
+    }
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backlog, log, .. } = self;
+        f.debug_struct("OpenOptions").field("backlog", backlog).field("log", log).finish_non_exhaustive()
+    }
+}
+
+/// Where a chardev's output is noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The file; it is made if it is not there.
+    pub path: PathBuf,
+    /// Keep what is in it.
+    pub append: bool,
 }
 
 /// A socket chardev's options, as `-chardev socket` has them.
@@ -21,7 +100,7 @@ pub enum Backend {
 pub struct SocketOptions {
     /// Where to listen or connect to.
     pub address: Address,
-    /// Listen (`true`) or connect. Not looked at for [`Address::Fd`], which shows what it is.
+    /// Listen (`true`) or connect. An [`Address::Fd`] that is listening is a listener in either case.
     pub server: bool,
     /// For a listener: opening it waits for the first client.
     pub wait: bool,
@@ -69,9 +148,18 @@ pub enum Address {
         ipv4: Option<bool>,
         /// Use IPv6: `None` if not said, which means yes unless `ipv4` is `Some(true)`.
         ipv6: Option<bool>,
+        /// `host` must be an address: no name is looked up.
+        numeric: bool,
+        /// When connecting: the kernel looks after a peer that is silent.
+        keep_alive: bool,
     },
     /// A stream socket that the process has been given: a listening one gives clients, a connected one is the client.
-    Fd(OwnedFd),
+    Fd {
+        /// The socket.
+        fd: OwnedFd,
+        /// What it is called, for messages: a number or a name.
+        name: String,
+    },
 }
 
 impl Address {

@@ -1,23 +1,25 @@
 //! The chardev: opened by its backend's options, taken by a front end.
 
-use std::io;
+use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
-use tokio::net::{UnixListener, UnixStream};
+use fd_closer::Received;
 
-use crate::backend::{Address, Backend, SocketOptions};
+use crate::backend::{Address, Backend, OpenOptions, SocketOptions};
 use crate::backoff::Backoff;
+use crate::badge::Badge;
 use crate::connect::Target;
 use crate::connection::Peer;
-use crate::error::OpenError;
+use crate::duplex::Duplex;
+use crate::error::{AttachError, OpenError};
+use crate::files;
 use crate::front_end::FrontEnd;
+use crate::given;
 use crate::listener::Listener;
-use crate::shared::Shared;
-use crate::stdio::Stdio;
+use crate::log::Log;
+use crate::shared::{Client, Shared};
 use crate::stream::Stream;
 use crate::unix::{Name, listen_on};
 
@@ -25,9 +27,9 @@ use crate::unix::{Name, listen_on};
 ///
 /// Dropping it (its front end holds it too) closes the listener, unlinks the socket's file if it is still the one
 /// made here, and closes parked clients; connections in other hands live on.
-#[derive(Debug)]
 pub struct Chardev {
     id: String,
+    badge: Option<Badge>,
     names: Names,
     pub(crate) source: Source,
     pub(crate) shared: Arc<Shared>,
@@ -39,27 +41,29 @@ pub(crate) enum Source {
     Listener(Listener),
     /// Made anew after the interval, whenever the last has gone.
     Redialed(Target, Duration),
+    /// There is one client, parked from the start; another can only be handed in.
+    Socket,
     /// There is one client in all, parked from the start.
-    Once,
+    Files,
     Never,
 }
 
 /// What the chardev is called in `query-chardev`.
 #[derive(Debug)]
-struct Names {
-    connected: String,
-    disconnected: String,
+pub(crate) struct Names {
+    pub(crate) connected: String,
+    pub(crate) disconnected: String,
 }
 
 impl Names {
     /// A backend that QEMU never calls disconnected.
-    fn always(name: &str) -> Self {
+    pub(crate) fn always(name: &str) -> Self {
         Self { connected: name.to_owned(), disconnected: name.to_owned() }
     }
 }
 
 /// What an opened backend consists of: names, source, and the first client if there is one already.
-type Opened = (Names, Source, Option<(Stream, Peer)>);
+pub(crate) type Opened = (Names, Source, Option<(Stream, Peer)>);
 
 impl Chardev {
     /// Opens a chardev. `backlog` is a listener's: how many clients may wait besides those that the front end has
@@ -74,23 +78,34 @@ impl Chardev {
     /// # Errors
     /// See [`OpenError`]. For a client without `reconnect` that includes nobody being there.
     pub async fn open(id: &str, backend: Backend, backlog: u32) -> Result<Self, OpenError> {
-        let (mut wait, mut client) = (false, None);
-        let (names, source) = match backend {
-            Backend::Null => (Names::always("null"), Source::Never),
-            Backend::Stdio => {
-                client = Some((Stream::Stdio(Box::new(Stdio::open()?)), Peer::named("stdio")));
-                (Names::always("stdio"), Source::Once)
-            }
+        Self::open_with(id, backend, OpenOptions::new(backlog)).await
+    }
+
+    /// As [`open`](Self::open), with all options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(id: &str, backend: Backend, options: OpenOptions) -> Result<Self, OpenError> {
+        let OpenOptions { backlog, badge, log, opener } = options;
+        let log = match log {
+            Some(log) => Some(Log::new(files::open_log(log.path, log.append, opener.clone()).await?)),
+            None => None,
+        };
+        let mut wait = false;
+        let (names, source, client) = match backend {
+            Backend::Null => (Names::always("null"), Source::Never, None),
+            Backend::Stdio => opened_files("stdio", crate::stdio::open()?),
+            Backend::File(options) => opened_files("file", files::open_file(options, opener).await?),
+            Backend::Pipe(path) => opened_files("pipe", files::open_pipe(path, opener).await?),
             Backend::Socket(options) => {
                 wait = options.wait;
-                let (names, source, first) = open_socket(options, backlog).await?;
-                client = first;
-                (names, source)
+                open_socket(options, backlog).await?
             }
         };
-        let chardev = Self { id: id.to_owned(), names, source, shared: Arc::default() };
-        if let Some((stream, peer)) = client {
-            chardev.park(stream, peer);
+        let chardev = Self { id: id.to_owned(), badge, names, source, shared: Arc::new(Shared::new(log)) };
+        if let Some(client) = client {
+            let client = Client::new(client);
+            chardev.park_accepted(client);
         }
         if wait && matches!(chardev.source, Source::Listener(_)) {
             tracing::info!(chardev = id, "waiting for connection on: {}", chardev.filename());
@@ -103,17 +118,31 @@ impl Chardev {
     /// a front end takes it. May be dropped at any time.
     pub async fn wait_for_client(&self) {
         let Source::Listener(listener) = &self.source else { return };
-        if self.shared.is_connected() {
-            return;
+        let mut backoff = Backoff::default();
+        tokio::select! {
+            biased;
+            // It may be there already, be accepted by a front end, or be handed in.
+            () = self.shared.one_connected() => {}
+            client = self.accept(listener, &mut backoff) => self.park_accepted(Client::new(client)),
         }
-        let (stream, peer) = self.accept(listener, &mut Backoff::default()).await;
-        self.park(stream, peer);
     }
 
     /// The id that it was opened with.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whose it is, as its opener said.
+    #[must_use]
+    pub fn badge(&self) -> Option<&Badge> {
+        self.badge.as_ref()
+    }
+
+    /// Whether it is a socket: only such can be [handed](Self::attach) a client, and [hung up](Self::disconnect) on.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        matches!(self.source, Source::Listener(_) | Source::Redialed(..) | Source::Socket)
     }
 
     /// What `query-chardev` calls it, in QEMU's words: `disconnected:unix:/run/x.sock,server=on` while no client is
@@ -148,10 +177,60 @@ impl Chardev {
     /// # Errors
     /// [`OpenError::InUse`] while there is another front end.
     pub fn front_end(self: &Arc<Self>, max_clients: usize) -> Result<FrontEnd, OpenError> {
-        if !self.shared.claim_front_end() {
-            return Err(OpenError::InUse { id: self.id.clone() });
+        // What has one client at a time waits for that one to go.
+        let max_clients = match &self.source {
+            Source::Listener(_) => max_clients.max(1),
+            Source::Redialed(..) | Source::Socket | Source::Files | Source::Never => 1,
+        };
+        if !self.shared.claim_front_end(max_clients) {
+            return Err(self.in_use());
         }
         Ok(FrontEnd::new(Arc::clone(self), max_clients))
+    }
+
+    /// Whether a front end has it now.
+    #[must_use]
+    pub fn has_front_end(&self) -> bool {
+        self.shared.has_front_end()
+    }
+
+    /// Keeps front ends and further clients away for good: who takes a chardev off a list does so first, so that
+    /// nobody begins to use it meanwhile.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] while it has a front end, or when it was retired before.
+    pub fn retire(&self) -> Result<(), OpenError> {
+        if self.shared.retire() { Ok(()) } else { Err(self.in_use()) }
+    }
+
+    fn in_use(&self) -> OpenError {
+        OpenError::InUse { id: self.id.clone() }
+    }
+
+    /// Hands a connected socket to a socket chardev as a further client, which the front end gets like any other, with
+    /// this badge. There is room for as many as the front end takes at once; without a front end for one, which waits.
+    ///
+    /// The socket becomes non-blocking, also for others who have it. Needs a tokio runtime with I/O.
+    ///
+    /// # Errors
+    /// See [`AttachError`]. The descriptor is closed then, where nobody waits.
+    pub fn attach(&self, fd: impl Into<Received>, badge: Option<Badge>) -> Result<(), AttachError> {
+        let fd = fd.into();
+        if !self.is_socket() {
+            return Err(AttachError::NotASocketChardev);
+        }
+        let (stream, peer) = given::connected(fd).map_err(|source| AttachError::Unusable { source })?;
+        let name = given::name_of(&stream, self.is_server());
+        let client = Client { badge, ..Client::new((stream, peer)) };
+        self.shared.park_if_room(client, name).map_err(|_| AttachError::Full)
+    }
+
+    /// Hangs up on all clients of a socket chardev, those that sessions have and those that wait: each sees the end of
+    /// its connection. A listener goes on listening, and a client with `reconnect` connects again. Never waits.
+    pub fn disconnect(&self) {
+        if self.is_socket() {
+            self.shared.disconnect();
+        }
     }
 
     /// The next client, however long it takes and whatever goes wrong meanwhile. May be dropped at any time.
@@ -169,28 +248,46 @@ impl Chardev {
     }
 
     /// Keeps a new client for the front end.
-    fn park(&self, stream: Stream, peer: Peer) {
-        self.note_name(&stream);
-        self.shared.park(stream, peer);
+    fn park_accepted(&self, client: Client) {
+        self.shared.set_name(self.name_of_accepted(&client.stream));
+        self.shared.park(client);
     }
 
-    /// Remembers what a new connection is called, if that is its own.
-    pub(crate) fn note_name(&self, stream: &Stream) {
+    /// What the chardev is called with this client, if that is the client's own.
+    pub(crate) fn name_of_accepted(&self, stream: &Stream) -> Option<String> {
         match stream {
             #[cfg(feature = "tcp")]
-            Stream::Tcp(stream) => {
-                let server = matches!(self.source, Source::Listener(_));
-                self.shared.set_name(crate::tcp::connected_name(stream, server));
-            }
-            _ => {}
+            Stream::Tcp(_) => given::name_of(stream, self.is_server()),
+            _ => None,
         }
     }
+
+    fn is_server(&self) -> bool {
+        matches!(self.source, Source::Listener(_))
+    }
+}
+
+impl fmt::Debug for Chardev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, source, shared, .. } = self;
+        f.debug_struct("Chardev")
+            .field("id", id)
+            .field("source", source)
+            .field("shared", shared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is called by its kind, whether anybody is there or not.
+fn opened_files(name: &str, files: Duplex) -> Opened {
+    let client = (Stream::Files(Box::new(files)), Peer::named(name));
+    (Names::always(name), Source::Files, Some(client))
 }
 
 async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, OpenError> {
     let SocketOptions { address, server, reconnect, .. } = options;
     match address {
-        Address::Fd(fd) => open_fd(fd),
+        Address::Fd { fd, name } => given::open(fd, &name, server, backlog),
         Address::Unix { path, abstract_name, tight } if server => {
             let name = Name { path: &path, abstract_name, tight };
             let (listener, file) = listen_on(name, backlog)?;
@@ -209,11 +306,11 @@ async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, Ope
             dial(names, Target::Unix { path, abstract_name, tight }, reconnect).await
         }
         #[cfg(feature = "tcp")]
-        Address::Tcp { host, port, to, ipv4, ipv6 } => {
-            let address = crate::tcp::TcpAddress { host, port, ipv4, ipv6 };
+        Address::Tcp { host, port, to, ipv4, ipv6, numeric, keep_alive } => {
+            let address = crate::tcp::TcpAddress { host, port, ipv4, ipv6, numeric, keep_alive };
             if server {
                 let listener = address.listen(to, backlog).await?;
-                let local = listener.local_addr().map_or_else(|_| address.text(), |local| local.to_string());
+                let local = listener.local_addr().map_or_else(|_| address.text(), crate::tcp::plain);
                 let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
                 return Ok((names, Source::Listener(Listener::Tcp(listener)), None));
             }
@@ -229,56 +326,7 @@ async fn dial(names: Names, target: Target, reconnect: Option<Duration>) -> Resu
         Some(interval) => Ok((names, Source::Redialed(target, interval), None)),
         None => {
             let client = target.connect().await?;
-            Ok((names, Source::Once, Some(client)))
+            Ok((names, Source::Socket, Some(client)))
         }
-    }
-}
-
-/// A socket that the process was given: it shows what it is.
-fn open_fd(fd: OwnedFd) -> Result<Opened, OpenError> {
-    let number = fd.as_raw_fd();
-    inherited_socket(fd).map_err(|source| OpenError::Fd { fd: number, source })
-}
-
-fn inherited_socket(fd: OwnedFd) -> io::Result<Opened> {
-    let number = fd.as_raw_fd();
-    if sockopt::socket_type(&fd)? != SocketType::STREAM {
-        return Err(io::Error::other("not a stream socket"));
-    }
-    let listening = sockopt::socket_acceptconn(&fd)?;
-    let server = if listening { ",server=on" } else { "" };
-    let disconnected = format!("disconnected:fd:{number}{server}");
-    rustix::io::ioctl_fionbio(&fd, true)?;
-    match sockopt::socket_domain(&fd)? {
-        AddressFamily::UNIX if listening => {
-            sockopt::set_socket_passcred(&fd, false)?; // accepted sockets inherit it
-            let listener = UnixListener::from_std(fd.into())?;
-            let path = listener.local_addr()?.as_pathname().map(|path| path.display().to_string());
-            let connected = format!("unix:{}{server}", path.unwrap_or_default());
-            let listener = Listener::Unix { listener, name: connected.clone(), _file: None };
-            Ok((Names { connected, disconnected }, Source::Listener(listener), None))
-        }
-        AddressFamily::UNIX => {
-            sockopt::set_socket_passcred(&fd, false)?;
-            let stream = UnixStream::from_std(fd.into())?;
-            stream.peer_addr()?; // neither listening nor connected is an error
-            let path = stream.local_addr()?.as_pathname().map(|path| path.display().to_string());
-            let connected = format!("unix:{}", path.unwrap_or_default());
-            let peer = Peer::of_unix(&stream, "unix");
-            let client = Some((Stream::Unix(stream.into()), peer));
-            Ok((Names { connected, disconnected }, Source::Once, client))
-        }
-        #[cfg(feature = "tcp")]
-        AddressFamily::INET | AddressFamily::INET6 => {
-            let names = Names::always(&disconnected);
-            if listening {
-                let listener = tokio::net::TcpListener::from_std(fd.into())?;
-                return Ok((names, Source::Listener(Listener::Tcp(listener)), None));
-            }
-            let stream = tokio::net::TcpStream::from_std(fd.into())?;
-            let connected = crate::tcp::connected_name(&stream, false);
-            Ok((Names { connected, ..names }, Source::Once, Some(crate::tcp::stream(stream)?)))
-        }
-        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::net::UnixStream;
 
+use crate::badge::Badge;
 use crate::scm::{Peeked, Received, Taken};
-use crate::shared::Slot;
+use crate::shared::{Client, Slot};
 use crate::stream::Stream;
 
 /// One connected client: its socket, and its place among the clients that the front end takes at once. Dropping it
@@ -17,16 +19,17 @@ use crate::stream::Stream;
 /// The `try_` methods do one system call, never block, and fail with [`io::ErrorKind::WouldBlock`] when there is
 /// nothing to do; the task then waits with the `poll_` method of the same direction. As in tokio, one task can wait for
 /// each direction: the last one to poll is woken.
-#[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
+    /// Its chardev knows of it too, to be able to hang up.
+    stream: Arc<Stream>,
     peer: Peer,
+    badge: Option<Badge>,
     slot: Option<Slot>,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, peer: Peer, slot: Slot) -> Self {
-        Self { stream, peer, slot: Some(slot) }
+    pub(crate) fn new(Client { stream, peer, badge }: Client, slot: Slot) -> Self {
+        Self { stream, peer, badge, slot: Some(slot) }
     }
 
     /// A connection over any connected unix socket. It belongs to no chardev and takes no slot.
@@ -36,7 +39,7 @@ impl Connection {
     pub fn from_unix_stream(stream: UnixStream) -> io::Result<Self> {
         rustix::net::sockopt::set_socket_passcred(&stream, false)?;
         let peer = Peer::of_unix(&stream, "unix");
-        Ok(Self { stream: Stream::Unix(stream.into()), peer, slot: None })
+        Ok(Self { stream: Arc::new(Stream::Unix(stream.into())), peer, badge: None, slot: None })
     }
 
     /// Waits until there may be something to read, or the peer has closed its side.
@@ -104,7 +107,7 @@ impl Connection {
     /// # Errors
     /// `WouldBlock`, or what the socket says; `BrokenPipe` when the peer has gone.
     pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.try_send(buf)
+        self.logged(buf, self.stream.try_send(buf))
     }
 
     /// As [`try_send`](Self::try_send), but asks the socket itself. A unix socket says that it is writable only once most
@@ -113,7 +116,14 @@ impl Connection {
     /// # Errors
     /// As [`try_send`](Self::try_send).
     pub fn send_now(&self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.send_now(buf)
+        self.logged(buf, self.stream.send_now(buf))
+    }
+
+    fn logged(&self, buf: &[u8], sent: io::Result<usize>) -> io::Result<usize> {
+        if let (Some(slot), Ok(len)) = (&self.slot, &sent) {
+            slot.log(buf.get(..*len).unwrap_or_default());
+        }
+        sent
     }
 
     /// Whether file descriptors can come with the bytes: on unix sockets.
@@ -122,7 +132,7 @@ impl Connection {
         self.stream.carries_fds()
     }
 
-    /// Tells the peer that nothing more will be written. Reading goes on. Nothing happens on stdio.
+    /// Tells the peer that nothing more will be written. Reading goes on. Nothing happens on files and stdio.
     pub fn shutdown_write(&self) {
         self.stream.shutdown_write();
     }
@@ -133,12 +143,25 @@ impl Connection {
         &self.peer
     }
 
+    /// Who handed the client in, with [`Chardev::attach`](crate::Chardev::attach). `None` for one that came by itself,
+    /// whose rights are those of its chardev's [`badge`](crate::Chardev::badge).
+    #[must_use]
+    pub fn badge(&self) -> Option<&Badge> {
+        self.badge.as_ref()
+    }
+
     /// Gives the client back to its chardev, still connected: the next front end, or the present one, gets it as a
     /// new connection. Bytes unread stay unread. One without a chardev is closed.
     pub fn park(self) {
         if let Some(slot) = self.slot {
-            slot.park(self.stream, self.peer);
+            slot.park(Client { stream: self.stream, peer: self.peer, badge: self.badge });
         }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 

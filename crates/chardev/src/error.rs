@@ -54,11 +54,57 @@ pub enum OpenError {
         /// The reason.
         source: io::Error,
     },
-    /// An inherited descriptor cannot be used.
-    #[error("fd {fd} cannot be used: {}", reason(.source))]
+    /// The listening TCP socket could not be made.
+    #[error("Failed to bind socket: {}", reason(.source))]
+    BindTcp {
+        /// The reason.
+        source: io::Error,
+    },
+    /// A TCP port, or each of several, is taken.
+    #[error("Failed to find an available port: {}", reason(.source))]
+    NoPort {
+        /// The last reason.
+        source: io::Error,
+    },
+    /// A given descriptor is no socket.
+    #[error("File descriptor '{name}' is not a socket")]
+    FdNotASocket {
+        /// What the descriptor is called.
+        name: String,
+    },
+    /// A given socket is to listen and cannot.
+    #[error("Failed to listen on fd socket: {}", reason(.source))]
+    FdListen {
+        /// The reason.
+        source: io::Error,
+    },
+    /// A given socket cannot be used.
+    #[error("File descriptor '{name}' cannot be used: {}", reason(.source))]
     Fd {
-        /// The descriptor's number.
-        fd: i32,
+        /// What the descriptor is called.
+        name: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A file cannot be opened.
+    #[error("Could not open '{}': {}", .path.display(), reason(.source))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A log cannot be opened.
+    #[error("Could not create '{}': {}", .path.display(), reason(.source))]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// What has been opened cannot be used.
+    #[error("Failed to set FD nonblocking: {}", reason(.source))]
+    Unusable {
         /// The reason.
         source: io::Error,
     },
@@ -79,13 +125,32 @@ pub enum OpenError {
     },
 }
 
+/// Why a client could not be handed to a chardev.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The chardev is no socket.
+    #[error("the chardev is not a socket")]
+    NotASocketChardev,
+    /// The chardev has as many clients as it can have.
+    #[error("the chardev has no room for another client")]
+    Full,
+    /// The descriptor is no connected stream socket of a known family.
+    #[error("the client cannot be used: {}", reason(.source))]
+    Unusable {
+        /// The reason.
+        source: io::Error,
+    },
+}
+
 /// The system's text of an error, without the "(os error 2)" that Rust puts behind it.
 pub(crate) fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
     if let Some(at) = text.rfind(" (os error ") {
         text.truncate(at);
     }
-    text
+    // Rust's library says first what it tried.
+    text.strip_prefix("failed to lookup address information: ").map(str::to_owned).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::chardev::{Chardev, Source};
 use crate::connect::Redial;
 use crate::connection::Connection;
+use crate::shared::Client;
 
 /// The right to a chardev's clients, made by [`Chardev::front_end`]. Dropping it gives the right back; connections it
 /// has given out stay with their owners.
@@ -19,11 +20,6 @@ pub struct FrontEnd {
 
 impl FrontEnd {
     pub(crate) fn new(chardev: Arc<Chardev>, max_clients: usize) -> Self {
-        // What has one client at a time waits for that one to go.
-        let max_clients = match &chardev.source {
-            Source::Listener(_) => max_clients.max(1),
-            Source::Redialed(..) | Source::Once | Source::Never => 1,
-        };
         Self { chardev, max_clients, backoff: Backoff::default(), redial: Redial::default() }
     }
 
@@ -36,8 +32,8 @@ impl FrontEnd {
     /// The next client. Waits until fewer than the front end's `max_clients` are connected, and only then accepts or
     /// connects; clients that come earlier wait in the kernel's backlog. [Parked](Connection::park) ones come first.
     ///
-    /// `None`: there will never be another. That is so once the client of a connected descriptor, of stdio, or of a
-    /// client without `reconnect` has gone; a listener always has a next one, and the null chardev never ends.
+    /// `None`: there will never be another. That is so once the client of stdio, a file or a pipe has gone. A listener
+    /// always has a next one, to any socket one can be [handed](Chardev::attach), and the null chardev never ends.
     ///
     /// Cancel-safe: no client is lost, and pauses between attempts go on where they were.
     pub async fn next(&mut self) -> Option<Connection> {
@@ -54,17 +50,17 @@ impl FrontEnd {
                     Source::Redialed(target, interval) => {
                         Some(redial.next(chardev.id(), target, *interval).await)
                     }
-                    Source::Once => None,
-                    Source::Never => std::future::pending().await,
+                    Source::Files => None,
+                    Source::Socket | Source::Never => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 () = shared.one_parked() => {}
                 arrived = arrival => {
-                    let (stream, peer) = arrived?;
-                    chardev.note_name(&stream);
-                    return Some(shared.connection(stream, peer));
+                    let client = Client::new(arrived?);
+                    shared.set_name(chardev.name_of_accepted(&client.stream));
+                    return Some(shared.connection(client));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The transport of monitors: where clients come from, and how bytes and file descriptors come and go.
 //!
 //! A [`Chardev`] is QEMU's character device, as far as monitors need it: a listening or connecting socket (unix, TCP
-//! with the feature `tcp`, inherited), stdio, or nothing. One [`FrontEnd`] at a time takes its clients, each a
+//! with the feature `tcp`, inherited), stdio, files, fifos, or nothing. One [`FrontEnd`] at a time takes its clients, each a
 //! [`Connection`]; the front end says how many it takes at once, further clients wait in the kernel's backlog, unseen.
 //! `qmp-monitor` is the user; nothing here knows QMP.
 //!
@@ -43,13 +43,19 @@
 mod aside;
 mod backend;
 mod backoff;
+mod badge;
 mod chardev;
 mod connect;
 mod connection;
+mod duplex;
 mod error;
+mod files;
 mod front_end;
+mod given;
 pub mod inherited;
 mod listener;
+mod log;
+mod opener;
 mod scm;
 mod shared;
 mod socket_file;
@@ -59,9 +65,11 @@ mod stream;
 mod tcp;
 mod unix;
 
-pub use backend::{Address, Backend, SocketOptions};
+pub use backend::{Address, Backend, FileOptions, LogOptions, OpenOptions, SocketOptions};
+pub use badge::Badge;
 pub use chardev::Chardev;
 pub use connection::{Connection, Credentials, Peer};
-pub use error::OpenError;
+pub use error::{AttachError, OpenError};
 pub use front_end::FrontEnd;
+pub use opener::{OpenedFile, Opener};
 pub use scm::{MAX_FDS, Peeked, Received, Taken};

@@ -1,16 +1,31 @@
 //! What a chardev, its front end and its connections share: who is connected, and who waits for a front end.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
+use crate::badge::Badge;
 use crate::connection::{Connection, Peer};
+use crate::log::Log;
 use crate::stream::Stream;
 
-#[derive(Debug, Default)]
+/// A connected client.
+pub(crate) struct Client {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) peer: Peer,
+    pub(crate) badge: Option<Badge>,
+}
+
+impl Client {
+    pub(crate) fn new((stream, peer): (Stream, Peer)) -> Self {
+        Self { stream: Arc::new(stream), peer, badge: None }
+    }
+}
+
+#[derive(Default)]
 pub(crate) struct Shared {
     /// Connections in other hands.
     clients: AtomicUsize,
@@ -18,32 +33,73 @@ pub(crate) struct Shared {
     freed: Notify,
     /// A client has been parked. Likewise.
     parked: Notify,
-    /// A front end has the chardev.
-    front_end: AtomicBool,
+    /// A client has come. Nothing is stored for those who do not wait.
+    arrived: Notify,
+    /// Where all output is noted, too.
+    log: Option<Log>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
+    front_end: Claim,
     /// Connected clients that no front end has yet.
-    parked: VecDeque<(Stream, Peer)>,
-    /// What the newest connection is called, where each is called something else (TCP).
+    parked: VecDeque<Client>,
+    /// What the newest connection is called, where that is not what they all are.
     name: Option<String>,
+    /// Connections in other hands, by the number of their place.
+    live: HashMap<u64, Weak<Stream>>,
+    next_place: u64,
+}
+
+/// Who takes the clients.
+#[derive(Clone, Copy, Debug, Default)]
+enum Claim {
+    #[default]
+    Nobody,
+    FrontEnd {
+        max_clients: usize,
+    },
+    /// Nobody, for ever.
+    Retired,
 }
 
 impl Shared {
+    pub(crate) fn new(log: Option<Log>) -> Self {
+        Self { log, ..Self::default() }
+    }
+
     /// Makes the caller the front end, unless there is one.
-    pub(crate) fn claim_front_end(&self) -> bool {
-        !self.front_end.swap(true, Ordering::AcqRel)
+    pub(crate) fn claim_front_end(&self, max_clients: usize) -> bool {
+        self.claim(Claim::FrontEnd { max_clients })
+    }
+
+    /// Keeps all front ends away, unless there is one.
+    pub(crate) fn retire(&self) -> bool {
+        self.claim(Claim::Retired)
+    }
+
+    fn claim(&self, claim: Claim) -> bool {
+        let mut state = self.lock();
+        let free = matches!(state.front_end, Claim::Nobody);
+        if free {
+            state.front_end = claim;
+        }
+        free
     }
 
     pub(crate) fn release_front_end(&self) {
-        self.front_end.store(false, Ordering::Release);
+        self.lock().front_end = Claim::Nobody;
     }
 
-    /// Whether any client is connected, parked ones included.
+    pub(crate) fn has_front_end(&self) -> bool {
+        matches!(self.lock().front_end, Claim::FrontEnd { .. })
+    }
+
+    /// Whether any client is connected, parked ones included, unless they have hung up.
     pub(crate) fn is_connected(&self) -> bool {
-        self.clients.load(Ordering::Acquire) > 0 || !self.lock().parked.is_empty()
+        self.clients.load(Ordering::Acquire) > 0
+            || self.lock().parked.iter().any(|client| !client.stream.has_hung_up())
     }
 
     /// Waits until fewer than `max` connections are in other hands. May be dropped at any time.
@@ -58,20 +114,77 @@ impl Shared {
         self.parked.notified().await;
     }
 
-    pub(crate) fn park(&self, stream: Stream, peer: Peer) {
-        self.lock().parked.push_back((stream, peer));
+    /// Waits until a client is connected. May be dropped at any time.
+    pub(crate) async fn one_connected(&self) {
+        let mut arrived = std::pin::pin!(self.arrived.notified());
+        loop {
+            arrived.as_mut().enable();
+            if self.is_connected() {
+                return;
+            }
+            arrived.as_mut().await;
+            arrived.set(self.arrived.notified());
+        }
+    }
+
+    pub(crate) fn park(&self, client: Client) {
+        self.lock().parked.push_back(client);
         self.parked.notify_one();
+        self.arrived.notify_waiters();
+    }
+
+    /// Parks a client that was handed in, if there is room for it: with a front end, for as many as that takes, else
+    /// for one. Without a front end those who hung up make room.
+    pub(crate) fn park_if_room(&self, client: Client, name: Option<String>) -> Result<(), Client> {
+        let mut gone = VecDeque::new(); // closed when the lock is free again
+        let mut state = self.lock();
+        let room = match state.front_end {
+            Claim::FrontEnd { max_clients } => max_clients,
+            Claim::Nobody => {
+                let (left, here) = state.parked.drain(..).partition(|client| client.stream.has_hung_up());
+                (gone, state.parked) = (left, here);
+                1
+            }
+            Claim::Retired => 0,
+        };
+        if self.clients.load(Ordering::Acquire) + state.parked.len() >= room {
+            drop(state);
+            drop(gone);
+            return Err(client);
+        }
+        state.parked.push_back(client);
+        state.name = name;
+        drop(state);
+        self.parked.notify_one();
+        self.arrived.notify_waiters();
+        Ok(())
     }
 
     /// The client that has been parked longest, as a connection.
     pub(crate) fn unpark(self: &Arc<Self>) -> Option<Connection> {
-        let (stream, peer) = self.lock().parked.pop_front()?;
-        Some(self.connection(stream, peer))
+        let client = self.lock().parked.pop_front()?;
+        Some(self.connection(client))
     }
 
-    pub(crate) fn connection(self: &Arc<Self>, stream: Stream, peer: Peer) -> Connection {
+    pub(crate) fn connection(self: &Arc<Self>, client: Client) -> Connection {
         self.clients.fetch_add(1, Ordering::AcqRel);
-        Connection::new(stream, peer, Slot(Arc::clone(self)))
+        let mut state = self.lock();
+        let place = state.next_place;
+        state.next_place += 1;
+        state.live.insert(place, Arc::downgrade(&client.stream));
+        drop(state);
+        self.arrived.notify_waiters();
+        Connection::new(client, Slot { shared: Arc::clone(self), place })
+    }
+
+    /// Hangs up on everybody: who has a connection sees its end, and parked clients are let go.
+    pub(crate) fn disconnect(&self) {
+        let mut state = self.lock();
+        let parked = std::mem::take(&mut state.parked);
+        let live: Vec<_> = state.live.values().filter_map(Weak::upgrade).collect();
+        drop(state);
+        parked.iter().for_each(|client| client.stream.disconnect());
+        live.iter().for_each(|stream| stream.disconnect());
     }
 
     /// What the newest connection is called.
@@ -79,9 +192,8 @@ impl Shared {
         self.lock().name.clone()
     }
 
-    #[cfg(feature = "tcp")]
-    pub(crate) fn set_name(&self, name: String) {
-        self.lock().name = Some(name);
+    pub(crate) fn set_name(&self, name: Option<String>) {
+        self.lock().name = name;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,20 +202,37 @@ impl Shared {
     }
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("clients", &self.clients).finish_non_exhaustive()
+    }
+}
+
 /// A connection's place among those that the front end takes at once.
-pub(crate) struct Slot(Arc<Shared>);
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    place: u64,
+}
 
 impl Slot {
     /// Parks first and frees the place then, so that who waits for the place finds the client.
-    pub(crate) fn park(self, stream: Stream, peer: Peer) {
-        self.0.park(stream, peer);
+    pub(crate) fn park(self, client: Client) {
+        self.shared.park(client);
+    }
+
+    /// Notes what was sent, if that is wanted.
+    pub(crate) fn log(&self, sent: &[u8]) {
+        if let Some(log) = &self.shared.log {
+            log.write(sent);
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        self.shared.lock().live.remove(&self.place);
+        self.shared.clients.fetch_sub(1, Ordering::AcqRel);
+        self.shared.freed.notify_one();
     }
 }
 

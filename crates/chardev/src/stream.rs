@@ -4,19 +4,20 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::aside::Aside;
+use crate::duplex::Duplex;
 use crate::scm::{self, Peeked, Received, Taken};
-use crate::stdio::Stdio;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
     Unix(Aside<UnixStream>),
     #[cfg(feature = "tcp")]
     Tcp(Aside<tokio::net::TcpStream>),
-    Stdio(Box<Stdio>),
+    Files(Box<Duplex>),
 }
 
 impl Stream {
@@ -25,7 +26,7 @@ impl Stream {
             Self::Unix(stream) => stream.poll_read_ready(cx),
             #[cfg(feature = "tcp")]
             Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Stdio(stdio) => stdio.poll_read_ready(cx),
+            Self::Files(files) => files.poll_read_ready(cx),
         }
     }
 
@@ -34,7 +35,7 @@ impl Stream {
             Self::Unix(stream) => stream.poll_write_ready(cx),
             #[cfg(feature = "tcp")]
             Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Stdio(stdio) => stdio.poll_write_ready(cx),
+            Self::Files(files) => files.poll_write_ready(cx),
         }
     }
 
@@ -59,8 +60,8 @@ impl Stream {
                 taken = scm::receive_plain(stream.as_fd(), buf).map(Taken::Bytes);
                 would_block_next(&taken, room)
             }),
-            Self::Stdio(stdio) => {
-                taken = stdio.try_read(buf).map(Taken::Bytes);
+            Self::Files(files) => {
+                taken = files.try_read(buf).map(Taken::Bytes);
                 Ok(())
             }
         };
@@ -83,7 +84,7 @@ impl Stream {
             Self::Tcp(stream) => {
                 stream.try_io(Interest::READABLE, || scm::receive_plain(stream.as_fd(), buf))
             }
-            Self::Stdio(stdio) => stdio.try_read(buf),
+            Self::Files(files) => files.try_read(buf),
         }
     }
 
@@ -92,7 +93,7 @@ impl Stream {
             Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || scm::transmit(stream.as_fd(), buf)),
             #[cfg(feature = "tcp")]
             Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || scm::transmit(stream.as_fd(), buf)),
-            Self::Stdio(stdio) => stdio.try_write(buf),
+            Self::Files(files) => files.try_write(buf),
         }
     }
 
@@ -101,7 +102,7 @@ impl Stream {
             Self::Unix(stream) => scm::transmit(stream.as_fd(), buf),
             #[cfg(feature = "tcp")]
             Self::Tcp(stream) => scm::transmit(stream.as_fd(), buf),
-            Self::Stdio(stdio) => stdio.try_write(buf),
+            Self::Files(files) => files.try_write(buf),
         }
     }
 
@@ -111,8 +112,32 @@ impl Stream {
             Self::Unix(stream) => rustix::net::shutdown(&**stream, rustix::net::Shutdown::Write),
             #[cfg(feature = "tcp")]
             Self::Tcp(stream) => rustix::net::shutdown(&**stream, rustix::net::Shutdown::Write),
-            Self::Stdio(_) => Ok(()),
+            Self::Files(_) => Ok(()),
         };
+    }
+
+    /// Ends both directions of a socket, whoever uses it at the moment: they see the end. Nothing happens to files.
+    pub(crate) fn disconnect(&self) {
+        // An error says that the peer has gone already.
+        let _ = match self {
+            Self::Unix(stream) => rustix::net::shutdown(&**stream, rustix::net::Shutdown::Both),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => rustix::net::shutdown(&**stream, rustix::net::Shutdown::Both),
+            Self::Files(_) => Ok(()),
+        };
+    }
+
+    /// Whether the peer has closed a socket altogether. A peer that has only ended its own side is still there.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let fd = match self {
+            Self::Unix(stream) => stream.as_fd(),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Files(_) => return false,
+        };
+        // What is not asked for is reported all the same: that it hung up, that it failed.
+        let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        matches!(poll(&mut asked, Some(&Timespec::default())), Ok(ready) if ready > 0)
     }
 
     pub(crate) fn carries_fds(&self) -> bool {

@@ -16,12 +16,14 @@ pub(crate) struct TcpAddress {
     pub(crate) port: u16,
     pub(crate) ipv4: Option<bool>,
     pub(crate) ipv6: Option<bool>,
+    pub(crate) numeric: bool,
+    pub(crate) keep_alive: bool,
 }
 
 impl TcpAddress {
+    /// As QEMU writes it: IPv6 addresses have no brackets.
     pub(crate) fn text(&self) -> String {
-        let Self { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Listens at the first address that can be listened at, and there at the first free port from `port` to `to`.
@@ -37,7 +39,10 @@ impl TcpAddress {
                 }
             }
         }
-        Err(OpenError::Bind { address: self.text(), source: last })
+        Err(match last.kind() {
+            io::ErrorKind::AddrInUse => OpenError::NoPort { source: last },
+            _ => OpenError::BindTcp { source: last },
+        })
     }
 
     fn listen_at(&self, address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
@@ -55,7 +60,14 @@ impl TcpAddress {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in self.resolve(false).await? {
             match TcpStream::connect(address).await.and_then(stream) {
-                Ok(connected) => return Ok(connected),
+                Ok(connected) => {
+                    if self.keep_alive
+                        && let Stream::Tcp(stream) = &connected.0
+                    {
+                        let _ = rustix::net::sockopt::set_socket_keepalive(&**stream, true);
+                    }
+                    return Ok(connected);
+                }
                 Err(error) => last = error,
             }
         }
@@ -76,14 +88,26 @@ impl TcpAddress {
             everywhere.map(|ip| (ip, self.port).into()).into()
         } else {
             let host = if self.host.is_empty() { "localhost" } else { &self.host };
+            if self.numeric && host.parse::<IpAddr>().is_err() {
+                return Err(failed(io::Error::other("Name or service not known")));
+            }
             tokio::net::lookup_host((host, self.port)).await.map_err(failed)?.collect()
         };
         addresses.retain(|address| self.allows(address.is_ipv4()));
         if addresses.is_empty() {
-            return Err(failed(io::Error::other("no address of the wanted family")));
+            let numeric = self.host.parse::<IpAddr>().is_ok();
+            return Err(failed(io::Error::other(match numeric {
+                true => "Address family for hostname not supported",
+                false => "Name or service not known",
+            })));
         }
         Ok(addresses)
     }
+}
+
+/// An address as QEMU writes one that nobody is connected to: IPv6 has no brackets.
+pub(crate) fn plain(address: SocketAddr) -> String {
+    format!("{}:{}", address.ip(), address.port())
 }
 
 /// A connected socket as a stream. Replies are written whole, so they are sent at once (`TCP_NODELAY`).
@@ -108,7 +132,8 @@ mod tests {
     #[test]
     fn families() {
         let allows = |ipv4, ipv6| {
-            let address = TcpAddress { host: String::new(), port: 0, ipv4, ipv6 };
+            let address =
+                TcpAddress { host: String::new(), port: 0, ipv4, ipv6, numeric: false, keep_alive: false };
             (address.allows(true), address.allows(false))
         };
         assert_eq!(allows(None, None), (true, true));

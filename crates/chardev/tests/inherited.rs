@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::Arc;
 
@@ -11,14 +11,18 @@ use chardev::{Address, Backend, Chardev, OpenError, SocketOptions};
 use common::{is_pending, read, send_fds};
 
 async fn open(fd: impl Into<OwnedFd>) -> Result<Arc<Chardev>, OpenError> {
-    let options = SocketOptions::server(Address::Fd(fd.into()));
+    open_as(fd, false).await
+}
+
+async fn open_as(fd: impl Into<OwnedFd>, server: bool) -> Result<Arc<Chardev>, OpenError> {
+    let address = Address::Fd { fd: fd.into(), name: "seven".into() };
+    let options = SocketOptions { server, ..SocketOptions::client(address) };
     Chardev::open("c", Backend::Socket(options), 1).await.map(Arc::new)
 }
 
 #[tokio::test]
 async fn connected() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let number = ours.as_raw_fd();
     let chardev = open(ours).await.unwrap();
     assert_eq!(chardev.filename(), "unix:");
     let mut front_end = chardev.front_end(64).unwrap();
@@ -30,8 +34,8 @@ async fn connected() {
     let mut fds = Vec::new();
     assert!(connection.try_recv(&mut [0; 8], &mut fds).unwrap().fds);
     drop(connection);
-    assert!(front_end.next().await.is_none());
-    assert_eq!(chardev.filename(), format!("disconnected:fd:{number}"));
+    assert!(is_pending(front_end.next()).await, "another one can only be handed in");
+    assert_eq!(chardev.filename(), "disconnected:fd:seven");
 }
 
 #[tokio::test]
@@ -39,9 +43,8 @@ async fn listening() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
-    let number = listener.as_raw_fd();
     let chardev = open(listener).await.unwrap();
-    assert_eq!(chardev.filename(), format!("disconnected:fd:{number},server=on"));
+    assert_eq!(chardev.filename(), format!("disconnected:unix:{},server=on", path.display()));
     let mut front_end = chardev.front_end(1).unwrap();
     for _ in 0..2 {
         let _client = UnixStream::connect(&path).unwrap();
@@ -58,9 +61,11 @@ async fn listening() {
 #[tokio::test]
 async fn what_cannot_be_a_monitor() {
     let file = std::fs::File::open("/dev/null").unwrap();
-    let number = file.as_raw_fd();
     let text = open(file).await.unwrap_err().to_string();
-    assert_eq!(text, format!("fd {number} cannot be used: Socket operation on non-socket"));
+    assert_eq!(text, "File descriptor 'seven' is not a socket");
+    let (connected, _other) = UnixStream::pair().unwrap();
+    let text = open_as(connected, true).await.unwrap_err().to_string();
+    assert_eq!(text, "Failed to listen on fd socket: Invalid argument");
     let (datagram, _other) = UnixDatagram::pair().unwrap();
     assert!(open(datagram).await.unwrap_err().to_string().ends_with("not a stream socket"));
     let flags = rustix::net::SocketFlags::CLOEXEC;

@@ -60,3 +60,9 @@ pub(crate) fn send_fds(to: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Re
     assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
     Ok(sendmsg(to, &[IoSlice::new(bytes)], &mut control, SendFlags::empty())?)
 }
+
+/// Sends bytes that fit.
+pub(crate) async fn send(connection: &Connection, bytes: &[u8]) {
+    poll_fn(|cx| connection.poll_write_ready(cx)).await.unwrap();
+    assert_eq!(connection.try_send(bytes).unwrap(), bytes.len());
+}

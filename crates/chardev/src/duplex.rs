@@ -1,0 +1,171 @@
+//! Two open files, one read and one written, as one stream: stdin and stdout, two fifos, a file that is only written.
+//!
+//! Each may be anything: a terminal, fifo or socket is polled and made non-blocking, a regular file or `/dev/null`
+//! (which epoll refuses) is always ready.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use fd_closer::Received;
+use rustix::fs::OFlags;
+use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
+use tokio::net::unix::pipe::{Receiver, Sender};
+
+use crate::aside::Aside;
+
+/// What must live as long as a stream, and end after it.
+pub(crate) type Keep = Box<dyn Any + Send + Sync>;
+
+/// A file to read and a file to write.
+pub(crate) struct Duplex {
+    /// `None`: there is never any input, and no end of it.
+    input: Option<Input>,
+    output: Output,
+    output_is_socket: bool,
+    /// Last: it ends when the files are closed.
+    _keep: Option<Keep>,
+}
+
+/// (tokio's pipe ends poll whatever epoll takes.)
+enum Input {
+    Polled(Aside<Receiver>),
+    AlwaysReady(Received),
+}
+
+enum Output {
+    Polled(Aside<Sender>),
+    AlwaysReady(Received),
+}
+
+impl Duplex {
+    /// Takes two files, which may be one open file. What can be polled becomes non-blocking, which reaches everybody
+    /// who has it.
+    pub(crate) fn new(input: Option<OwnedFd>, output: OwnedFd, keep: Option<Keep>) -> io::Result<Self> {
+        let input = input.map(Input::new).transpose()?;
+        let output_is_socket = rustix::net::sockopt::socket_type(&output).is_ok();
+        Ok(Self { input, output: Output::new(output)?, output_is_socket, _keep: keep })
+    }
+
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.input {
+            Some(Input::Polled(receiver)) => receiver.poll_read_ready(cx),
+            Some(Input::AlwaysReady(_)) => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.output {
+            Output::Polled(sender) => sender.poll_write_ready(cx),
+            Output::AlwaysReady(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut read = |fd: BorrowedFd<'_>| Ok(retry_on_intr(|| rustix::io::read(fd, &mut *buf))?);
+        match &self.input {
+            Some(Input::Polled(receiver)) => receiver.try_io(|| read(receiver.as_fd())),
+            Some(Input::AlwaysReady(fd)) => read(fd.as_fd()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    pub(crate) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        let write = |fd: BorrowedFd<'_>| match self.output_is_socket {
+            true => crate::scm::transmit(fd, buf),
+            false => Ok(retry_on_intr(|| rustix::io::write(fd, buf))?),
+        };
+        match &self.output {
+            Output::Polled(sender) => sender.try_io(|| write(sender.as_fd())),
+            Output::AlwaysReady(fd) => write(fd.as_fd()),
+        }
+    }
+}
+
+impl Input {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        match if_pollable(Receiver::from_owned_fd_unchecked(duplicate(fd.as_fd())?))? {
+            Some(receiver) => {
+                set_nonblocking(fd.as_fd(), true)?;
+                fd_closer::close(fd);
+                Ok(Self::Polled(receiver.into()))
+            }
+            None => Ok(Self::AlwaysReady(fd.into())),
+        }
+    }
+}
+
+impl Output {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        match if_pollable(Sender::from_owned_fd_unchecked(duplicate(fd.as_fd())?))? {
+            Some(sender) => {
+                set_nonblocking(fd.as_fd(), true)?;
+                fd_closer::close(fd);
+                Ok(Self::Polled(sender.into()))
+            }
+            None => Ok(Self::AlwaysReady(fd.into())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Duplex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Duplex").field("reads", &self.input.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Above 2, so that it never becomes a standard stream where one is closed.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// `None` for what epoll refuses (`EPERM`) because it is always ready.
+fn if_pollable<T>(registered: io::Result<T>) -> io::Result<Option<T>> {
+    match registered {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(fd)?;
+    if flags.contains(OFlags::NONBLOCK) != on {
+        flags.set(OFlags::NONBLOCK, on);
+        rustix::fs::fcntl_setfl(fd, flags)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_always_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("in"), "hello").unwrap();
+        let input = File::open(dir.path().join("in")).unwrap();
+        let output = File::options().write(true).open("/dev/null").unwrap();
+        let duplex = Duplex::new(Some(input.into()), output.into(), None).unwrap();
+        let mut buf = [0; 16];
+        poll_fn(|cx| duplex.poll_read_ready(cx)).await.unwrap();
+        assert_eq!(duplex.try_read(&mut buf).unwrap(), 5);
+        assert_eq!(duplex.try_read(&mut buf).unwrap(), 0);
+        poll_fn(|cx| duplex.poll_write_ready(cx)).await.unwrap();
+        assert_eq!(duplex.try_write(b"gone").unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn without_input_there_is_never_anything_to_read() {
+        let output = File::options().write(true).open("/dev/null").unwrap();
+        let duplex = Duplex::new(None, output.into(), None).unwrap();
+        assert_eq!(duplex.try_read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let ready = poll_fn(|cx| Poll::Ready(duplex.poll_read_ready(cx).is_ready())).await;
+        assert!(!ready);
+    }
+}

@@ -1,0 +1,82 @@
+//! The backends that are files: `file`, which is written (and read, when it has an input), and `pipe`, two fifos.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::backend::FileOptions;
+use crate::duplex::{Duplex, duplicate};
+use crate::error::OpenError;
+use crate::opener::{OpenedFile, Opener};
+
+/// Opens a `file` chardev's files.
+pub(crate) async fn open_file(options: FileOptions, opener: Opener) -> Result<Duplex, OpenError> {
+    let (input, output) = apart(move || {
+        let mode = if options.append { OFlags::APPEND } else { OFlags::TRUNC };
+        let output = open(&opener, &options.path, OFlags::WRONLY | OFlags::CREATE | mode)?;
+        let input = options.input.map(|path| open(&opener, &path, OFlags::RDONLY)).transpose()?;
+        Ok((input, output))
+    })
+    .await?;
+    let (input, kept) = input.map(|file| (file.fd, file.keep)).unzip();
+    let keep = Box::new((kept, output.keep));
+    Duplex::new(input, output.fd, Some(keep)).map_err(unusable)
+}
+
+/// Opens a `pipe` chardev: the fifos `PATH.in` and `PATH.out`, and when they are not both there, `PATH` for both.
+///
+/// Both are opened for reading and writing, so that peers may come and go.
+pub(crate) async fn open_pipe(path: PathBuf, opener: Opener) -> Result<Duplex, OpenError> {
+    let (input, output) = apart(move || {
+        let named = |end: &str| {
+            let mut name = OsString::from(path.as_os_str());
+            name.push(end);
+            open(&opener, Path::new(&name), OFlags::RDWR)
+        };
+        match (named(".in"), named(".out")) {
+            (Ok(input), Ok(output)) => Ok((Some(input), output)),
+            _ => Ok((None, open(&opener, &path, OFlags::RDWR)?)),
+        }
+    })
+    .await?;
+    let (input, kept) = match input {
+        Some(file) => (file.fd, file.keep),
+        None => (duplicate(output.fd.as_fd()).map_err(unusable)?, None),
+    };
+    Duplex::new(Some(input), output.fd, Some(Box::new((kept, output.keep)))).map_err(unusable)
+}
+
+/// Opens what a chardev's output is noted in.
+pub(crate) async fn open_log(path: PathBuf, append: bool, opener: Opener) -> Result<OpenedFile, OpenError> {
+    apart(move || {
+        let mode = if append { OFlags::APPEND } else { OFlags::TRUNC };
+        opener
+            .open(&path, OFlags::WRONLY | OFlags::CREATE | mode)
+            .map_err(|source| OpenError::Create { path, source })
+    })
+    .await
+}
+
+fn open(opener: &Opener, path: &Path, flags: OFlags) -> Result<OpenedFile, OpenError> {
+    opener.open(path, flags).map_err(|source| OpenError::Open { path: path.to_owned(), source })
+}
+
+/// Runs what may block on a thread where it may.
+async fn apart<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(unusable(io::Error::other("the runtime is shutting down"))),
+        },
+    }
+}
+
+fn unusable(source: io::Error) -> OpenError {
+    OpenError::Unusable { source }
+}

@@ -1,0 +1,111 @@
+//! Sockets that the process was given: with a command line, or by a client.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use fd_closer::Received;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::chardev::{Names, Opened, Source};
+use crate::connection::Peer;
+use crate::error::OpenError;
+use crate::listener::Listener;
+use crate::stream::Stream;
+
+/// Uses a stream socket by what it is: a listening one gives clients, a connected one is the client. With `listen` one
+/// that is neither begins to listen.
+pub(crate) fn open(fd: OwnedFd, name: &str, listen: bool, backlog: u32) -> Result<Opened, OpenError> {
+    // Whatever is wrong, its close may block.
+    let fd = Received::from(fd);
+    let unusable = |source| OpenError::Fd { name: name.to_owned(), source };
+    match kind(fd.as_fd()) {
+        Ok(SocketType::STREAM) => {}
+        Ok(_) => return Err(unusable(io::Error::other("it is not a stream socket"))),
+        Err(Errno::NOTSOCK) => return Err(OpenError::FdNotASocket { name: name.to_owned() }),
+        Err(errno) => return Err(unusable(errno.into())),
+    }
+    let listening = sockopt::socket_acceptconn(&fd).map_err(|errno| unusable(errno.into()))?;
+    if listening || listen {
+        if !listening {
+            rustix::net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))
+                .map_err(|errno| OpenError::FdListen { source: errno.into() })?;
+        }
+        return listener(fd).map_err(unusable);
+    }
+    let (stream, peer) = connected(fd).map_err(unusable)?;
+    let names = Names {
+        connected: name_of(&stream, false).unwrap_or_default(),
+        disconnected: format!("disconnected:fd:{name}"),
+    };
+    Ok((names, Source::Socket, Some((stream, peer))))
+}
+
+fn kind(fd: BorrowedFd<'_>) -> Result<SocketType, Errno> {
+    sockopt::socket_type(fd)
+}
+
+fn listener(fd: Received) -> io::Result<Opened> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    match sockopt::socket_domain(&fd)? {
+        AddressFamily::UNIX => {
+            sockopt::set_socket_passcred(&fd, false)?; // accepted sockets inherit it
+            let listener = UnixListener::from_std(fd.into_fd().into())?;
+            let path = listener.local_addr()?.as_pathname().map(|path| path.display().to_string());
+            let connected = format!("unix:{},server=on", path.unwrap_or_default());
+            let names = Names { disconnected: format!("disconnected:{connected}"), connected };
+            let name = names.connected.clone();
+            Ok((names, Source::Listener(Listener::Unix { listener, name, _file: None }), None))
+        }
+        #[cfg(feature = "tcp")]
+        AddressFamily::INET | AddressFamily::INET6 => {
+            let listener = tokio::net::TcpListener::from_std(fd.into_fd().into())?;
+            let local = crate::tcp::plain(listener.local_addr()?);
+            let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
+            Ok((names, Source::Listener(Listener::Tcp(listener)), None))
+        }
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// A connected stream socket as a client. It becomes non-blocking, which reaches everybody who has it.
+///
+/// # Errors
+/// `ENOTSOCK`, `ENOTCONN` (a listening socket likewise), or `Unsupported` for another kind or family.
+pub(crate) fn connected(fd: Received) -> io::Result<(Stream, Peer)> {
+    if kind(fd.as_fd())? != SocketType::STREAM {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let domain = sockopt::socket_domain(&fd)?;
+    match domain {
+        AddressFamily::UNIX => {}
+        #[cfg(feature = "tcp")]
+        AddressFamily::INET | AddressFamily::INET6 => {}
+        _ => return Err(io::ErrorKind::Unsupported.into()),
+    }
+    let _: Option<_> = rustix::net::getpeername(&fd)?;
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    #[cfg(feature = "tcp")]
+    if domain != AddressFamily::UNIX {
+        return crate::tcp::stream(tokio::net::TcpStream::from_std(fd.into_fd().into())?);
+    }
+    sockopt::set_socket_passcred(&fd, false)?;
+    let stream = UnixStream::from_std(fd.into_fd().into())?;
+    let peer = Peer::of_unix(&stream, "unix");
+    Ok((Stream::Unix(stream.into()), peer))
+}
+
+/// What `query-chardev` calls a chardev with this client, by what the socket itself says.
+pub(crate) fn name_of(stream: &Stream, server: bool) -> Option<String> {
+    match stream {
+        Stream::Unix(stream) => {
+            let local = stream.local_addr().ok()?;
+            let path = local.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
+            Some(format!("unix:{path}{}", if server { ",server=on" } else { "" }))
+        }
+        #[cfg(feature = "tcp")]
+        Stream::Tcp(stream) => Some(crate::tcp::connected_name(stream, server)),
+        Stream::Files(_) => None,
+    }
+}
