@@ -320,10 +320,13 @@ async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, Ope
     }
 }
 
+/// What is longer is never meant, and would end beyond the clock.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Client mode: connects now, or leaves it to the front end to connect whenever it must.
 async fn dial(names: Names, target: Target, reconnect: Option<Duration>) -> Result<Opened, OpenError> {
     match reconnect {
-        Some(interval) => Ok((names, Source::Redialed(target, interval), None)),
+        Some(interval) => Ok((names, Source::Redialed(target, interval.min(LONGEST_INTERVAL)), None)),
         None => {
             let client = target.connect().await?;
             Ok((names, Source::Socket, Some(client)))

@@ -52,7 +52,10 @@
 
 extern crate self as vmm_control;
 
+mod access;
+mod chardevs;
 mod commands;
+mod display;
 mod hardware;
 pub mod introspect;
 mod machine;
@@ -76,7 +79,9 @@ pub use qmp_monitor::{
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
 
+pub use self::chardevs::{ChardevError, Chardevs};
 pub use self::commands::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
+pub use self::display::{Acceptor, DisplayClient, DisplayProtocol};
 pub use self::hardware::{CpuPlace, IoPorts, Kvm, RtcChange, Target, Vcpu};
 pub use self::machine::Machine;
 pub use self::objects::{Object, ObjectType, Objects};

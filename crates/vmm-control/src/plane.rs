@@ -1,10 +1,11 @@
 //! The control plane: what an author builds around their machine.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use chardev::{Chardev, OpenError};
+use chardev::{Chardev, OpenError, Opener};
 use fd_registry::FdSets;
 use iothread::IoThreads;
 use qmp_command::layers::authorize::Authority;
@@ -17,7 +18,10 @@ use qmp_protocol::Version;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access;
+use crate::chardevs::{ChardevError, Chardevs};
 use crate::commands::{self, CommandLineOption, ShutdownData};
+use crate::display::{Acceptor, DisplayProtocol};
 use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
 use crate::objects::{ObjectType, Objects, Registry, builtin};
@@ -30,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) hub: EventHub,
     pub(crate) events: EventSender,
     pub(crate) fd_sets: FdSets,
+    pub(crate) chardevs: Chardevs,
+    pub(crate) acceptors: HashMap<DisplayProtocol, Arc<dyn Acceptor>>,
+    pub(crate) test_commands: bool,
     pub(crate) objects: Objects,
     pub(crate) iothreads: Arc<IoThreads>,
     pub(crate) version: Version,
@@ -77,6 +84,16 @@ impl PlaneHandle {
     /// The fd sets that all monitors share.
     pub fn fd_sets(&self) -> &FdSets {
         &self.0.fd_sets
+    }
+
+    /// The chardevs.
+    pub fn chardevs(&self) -> &Chardevs {
+        &self.0.chardevs
+    }
+
+    /// Opens the files of chardevs, `/dev/fdset/N` among them.
+    pub fn opener(&self) -> Opener {
+        access::opener(&self.0.fd_sets)
     }
 
     /// The object tree.
@@ -148,6 +165,9 @@ pub enum MonitorError {
     /// The chardev cannot serve it.
     #[error(transparent)]
     Chardev(#[from] OpenError),
+    /// Another chardev has its chardev's id.
+    #[error(transparent)]
+    Id(#[from] ChardevError),
 }
 
 type MakeCommand = Box<dyn FnOnce(&PlaneHandle) -> Command>;
@@ -165,6 +185,8 @@ pub struct Builder {
     command_timeout: Option<std::time::Duration>,
     commands: Vec<MakeCommand>,
     events: Vec<EventSpec>,
+    acceptors: HashMap<DisplayProtocol, Arc<dyn Acceptor>>,
+    test_commands: bool,
     object_types: Vec<ObjectType>,
     device_types: Vec<ObjectType>,
     command_line_options: Vec<CommandLineOption>,
@@ -175,6 +197,20 @@ impl Builder {
     #[must_use]
     pub fn command_line_options(mut self, options: Vec<CommandLineOption>) -> Self {
         self.command_line_options = options;
+        self
+    }
+
+    /// Whom `add_client` hands the clients of a display to. Without one it answers as QEMU without such a display.
+    #[must_use]
+    pub fn display_acceptor(mut self, protocol: DisplayProtocol, acceptor: Arc<dyn Acceptor>) -> Self {
+        self.acceptors.insert(protocol, acceptor);
+        self
+    }
+
+    /// Adds `x-test-block`, with which tests hold a session up from outside. Not for anything else.
+    #[must_use]
+    pub fn test_commands(mut self, on: bool) -> Self {
+        self.test_commands = on;
         self
     }
 
@@ -286,6 +322,9 @@ impl Builder {
         let types = Registry::new(built_in.into_iter().chain(self.object_types).collect(), self.device_types);
         let objects = Objects::new(types, self.machine.machine_type());
         let shared = Arc::new(Shared {
+            chardevs: Chardevs::default(),
+            acceptors: self.acceptors,
+            test_commands: self.test_commands,
             objects,
             iothreads,
             machine: self.machine,
@@ -364,16 +403,19 @@ impl ControlPlane {
             command_timeout: None,
             commands: Vec::new(),
             events: Vec::new(),
+            acceptors: HashMap::new(),
+            test_commands: false,
             object_types: Vec::new(),
             device_types: Vec::new(),
             command_line_options: Vec::new(),
         }
     }
 
-    /// Serves QMP to the clients of a chardev, at most `max_clients` at once; the others wait to be accepted.
+    /// Serves QMP to the clients of a chardev, at most `max_clients` at once; the others wait to be accepted. The
+    /// chardev is [registered](Self::chardevs), if it is not yet.
     ///
     /// # Errors
-    /// When there is a monitor of that id, or the chardev has a user already.
+    /// When there is a monitor of that id, another chardev of its chardev's id, or the chardev has a user already.
     pub fn add_monitor(
         &self,
         config: MonitorConfig,
@@ -384,6 +426,7 @@ impl ControlPlane {
         if monitors.iter().any(|monitor| monitor.id() == config.id) {
             return Err(MonitorError::Duplicate(config.id));
         }
+        self.chardevs().ensure(chardev)?;
         let front_end = chardev.front_end(max_clients)?;
         monitors.push(Monitor::start(self.core.clone(), &config, front_end));
         Ok(())
@@ -431,6 +474,11 @@ impl ControlPlane {
         self.handle.fd_sets()
     }
 
+    /// The chardevs: those of monitors, and what was registered or added since.
+    pub fn chardevs(&self) -> &Chardevs {
+        self.handle.chardevs()
+    }
+
     /// The object tree.
     pub fn objects(&self) -> &Objects {
         self.handle.objects()
@@ -468,6 +516,7 @@ impl ControlPlane {
         self.core.close();
         let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
         futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
+        self.chardevs().close();
     }
 }
 
@@ -475,6 +524,7 @@ impl Drop for ControlPlane {
     /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it.
     fn drop(&mut self) {
         self.core.close();
+        self.chardevs().close();
         // Objects hold parts of the plane, which hold the tree.
         self.handle.objects().clear();
     }

@@ -82,8 +82,14 @@ fn session(context: &Context) -> CommandResult<&QmpSession> {
     context.session().ok_or_else(|| CommandError::generic("this session has no named file descriptors"))
 }
 
+/// The fd that `getfd` named, taken out of the session: whatever comes of it, the name is free again.
+pub(super) fn take_named(context: &Context, fdname: &str) -> CommandResult<Received> {
+    let found = context.session::<QmpSession>().and_then(|session| session.named_fds().take(fdname));
+    found.ok_or_else(|| CommandError::generic(format!("File descriptor named '{fdname}' has not been found")))
+}
+
 /// The fd sets that the session can reach.
-fn reachable(sets: &FdSets, context: &Context) -> FdSets {
+pub(super) fn reachable(sets: &FdSets, context: &Context) -> FdSets {
     if context.policy().is_unrestricted() {
         return sets.clone();
     }

@@ -1,5 +1,7 @@
 //! The built-in commands and events.
 
+mod add_client;
+mod chardev;
 mod fds;
 mod machine;
 mod objects;
@@ -8,6 +10,8 @@ mod qom;
 mod query;
 mod run;
 mod schema;
+mod testing;
+mod yank;
 
 use std::sync::Arc;
 
@@ -31,12 +35,19 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         ("Machine", machine::commands(plane)),
         ("Run state", run::commands(plane)),
         ("File descriptors", fds::commands(plane)),
+        ("Character devices", chardev::commands(plane)),
+        ("Clients", clients(plane)),
         ("Objects", objects::commands(plane)),
         ("Object tree", qom::commands(plane)),
     ];
+    let testing = plane.test_commands.then(testing::x_test_block).map(|command| command.group("Testing"));
     let grouped =
         groups.into_iter().map(|(group, list)| list.into_iter().map(|command| command.group(group)));
-    grouped.flatten().collect()
+    grouped.flatten().chain(testing).collect()
+}
+
+fn clients(plane: &Arc<Shared>) -> Vec<Command> {
+    std::iter::once(add_client::add_client(plane)).chain(yank::commands(plane)).collect()
 }
 
 /// All built-in events.
