@@ -48,6 +48,11 @@ impl Core {
         &self.router
     }
 
+    /// The runtime that monitors and sessions run on.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     pub(crate) fn greet(&self, out: &mut Vec<u8>, format: Format) {
         let [compact, pretty] = &self.greetings;
         out.extend_from_slice(match format {

@@ -15,5 +15,5 @@ pub use self::capabilities::qmp_capabilities;
 pub use self::core::Core;
 pub use self::events::{DeclareError, EmitError, EventHub, EventSender, EventSpec};
 pub use self::local::{LocalError, LocalSession};
-pub use self::monitor::{Monitor, MonitorConfig, NamedFdsScope};
+pub use self::monitor::{Monitor, MonitorConfig, MonitorMode, NamedFdsScope};
 pub use self::session::{Mode, QmpSession, SessionLimits};

@@ -33,12 +33,27 @@ pub enum NamedFdsScope {
 /// Called when the last of a monitor's clients has left. On the monitor's task: it must not block.
 type OnIdle = Arc<dyn Fn() + Send + Sync>;
 
+/// What a monitor speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MonitorMode {
+    /// QMP.
+    #[default]
+    Control,
+    /// Lines for people.
+    Readline {
+        /// Whether lines are echoed and can be edited.
+        echo: bool,
+    },
+}
+
 /// How a monitor serves its clients.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct MonitorConfig {
     /// Its id.
     pub id: String,
+    /// What it speaks.
+    pub mode: MonitorMode,
     /// Whether replies are indented.
     pub pretty: bool,
     /// Whose named fds are.
@@ -56,12 +71,26 @@ impl MonitorConfig {
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
+            mode: MonitorMode::Control,
             pretty: false,
             named_fds: NamedFdsScope::default(),
             policy: Policy::UNRESTRICTED,
             allowed_uids: None,
             on_idle: None,
         }
+    }
+
+    /// A human monitor, which echoes what is typed or not.
+    #[must_use]
+    pub fn readline(mut self, echo: bool) -> Self {
+        self.mode = MonitorMode::Readline { echo };
+        self
+    }
+
+    /// Whether it is a human monitor.
+    #[must_use]
+    pub fn is_human(&self) -> bool {
+        matches!(self.mode, MonitorMode::Readline { .. })
     }
 
     /// With indented replies.
@@ -104,6 +133,7 @@ impl fmt::Debug for MonitorConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MonitorConfig")
             .field("id", &self.id)
+            .field("mode", &self.mode)
             .field("pretty", &self.pretty)
             .field("named_fds", &self.named_fds)
             .field("policy", &self.policy)
@@ -257,8 +287,10 @@ impl Serving {
             return;
         }
         let named_fds = self.shared_fds.clone().unwrap_or_default();
-        let state =
-            QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds, self.policy.clone());
+        // Whoever handed the client in had these rights: it gets no more.
+        let handed_in = connection.badge().and_then(|badge| badge.downcast_ref::<Policy>());
+        let policy = handed_in.map_or_else(|| self.policy.clone(), |policy| self.policy.and(policy));
+        let state = QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds, policy);
         tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
         self.list(&state);
         let format = if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };

@@ -59,6 +59,7 @@ mod display;
 mod hardware;
 pub mod introspect;
 mod machine;
+mod monitors;
 pub mod objects;
 mod phase;
 mod plane;
@@ -74,8 +75,8 @@ pub use qmp_command::{
     policy::{PatternError, Policy, Rules},
 };
 pub use qmp_monitor::{
-    EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, NamedFdsScope, QmpSession,
-    SessionLimits,
+    EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, MonitorMode, NamedFdsScope,
+    QmpSession, SessionLimits,
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
 
@@ -84,8 +85,9 @@ pub use self::commands::{CommandLineOption, CommandLineParameter, CommandLinePar
 pub use self::display::{Acceptor, DisplayClient, DisplayProtocol};
 pub use self::hardware::{CpuPlace, IoPorts, Kvm, RtcChange, Target, Vcpu};
 pub use self::machine::Machine;
+pub use self::monitors::MonitorError;
 pub use self::objects::{Object, ObjectType, Objects};
-pub use self::plane::{BuildError, Builder, ControlPlane, MonitorError, PlaneHandle};
+pub use self::plane::{BuildError, Builder, ControlPlane, PlaneHandle};
 pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
 
 /// Keeps the example in the README true.

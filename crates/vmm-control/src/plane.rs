@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use chardev::{Chardev, OpenError, Opener};
+use chardev::{Chardev, Opener};
 use fd_registry::FdSets;
 use iothread::IoThreads;
 use qmp_command::layers::authorize::Authority;
@@ -19,11 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::access;
-use crate::chardevs::{ChardevError, Chardevs};
+use crate::chardevs::Chardevs;
 use crate::commands::{self, CommandLineOption, ShutdownData};
 use crate::display::{Acceptor, DisplayProtocol};
 use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
+use crate::monitors::{MonitorError, Monitors};
 use crate::objects::{ObjectType, Objects, Registry, builtin};
 use crate::phase::{Phase, PhaseAuthority};
 use crate::run_state::ShutdownCause;
@@ -34,7 +35,8 @@ pub(crate) struct Shared {
     pub(crate) hub: EventHub,
     pub(crate) events: EventSender,
     pub(crate) fd_sets: FdSets,
-    pub(crate) chardevs: Chardevs,
+    pub(crate) chardevs: Arc<Chardevs>,
+    pub(crate) monitors: Arc<Monitors>,
     pub(crate) acceptors: HashMap<DisplayProtocol, Arc<dyn Acceptor>>,
     pub(crate) test_commands: bool,
     pub(crate) objects: Objects,
@@ -153,21 +155,6 @@ pub enum BuildError {
     /// `build` was called outside a tokio runtime.
     #[error("a control plane is built inside a tokio runtime")]
     NoRuntime,
-}
-
-/// Why a monitor cannot be added.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MonitorError {
-    /// There is a monitor of that id.
-    #[error("a monitor '{0}' exists already")]
-    Duplicate(String),
-    /// The chardev cannot serve it.
-    #[error(transparent)]
-    Chardev(#[from] OpenError),
-    /// Another chardev has its chardev's id.
-    #[error(transparent)]
-    Id(#[from] ChardevError),
 }
 
 type MakeCommand = Box<dyn FnOnce(&PlaneHandle) -> Command>;
@@ -317,12 +304,19 @@ impl Builder {
         let events: Vec<_> = commands::events().into_iter().chain(self.events).collect();
         let hub = EventHub::new(events.iter().cloned())?;
         let iothreads = Arc::new(IoThreads::new());
-        let built_in =
-            [builtin::iothread(&iothreads), builtin::memory_backend_ram(), builtin::memory_backend_memfd()];
+        let (chardevs, monitors): (Arc<Chardevs>, Arc<Monitors>) = Default::default();
+        let built_in = [
+            builtin::iothread(&iothreads),
+            builtin::memory_backend_ram(),
+            builtin::memory_backend_memfd(),
+            builtin::monitor_qmp(&monitors, &chardevs),
+            builtin::monitor_hmp(&monitors, &chardevs),
+        ];
         let types = Registry::new(built_in.into_iter().chain(self.object_types).collect(), self.device_types);
         let objects = Objects::new(types, self.machine.machine_type());
         let shared = Arc::new(Shared {
-            chardevs: Chardevs::default(),
+            chardevs,
+            monitors,
             acceptors: self.acceptors,
             test_commands: self.test_commands,
             objects,
@@ -357,14 +351,9 @@ impl Builder {
         let schema = interface.encoded()?;
         shared.schema.get_or_init(|| schema);
         let core = Core::new(router, hub.clone(), &shared.version, self.limits);
+        shared.monitors.connect(&core, &shared.objects);
         let fan_out = runtime.spawn(async move { hub.run().await });
-        Ok(ControlPlane {
-            handle,
-            core,
-            interface,
-            monitors: Mutex::default(),
-            _fan_out: AbortOnDrop(fan_out),
-        })
+        Ok(ControlPlane { handle, core, interface, _fan_out: AbortOnDrop(fan_out) })
     }
 }
 
@@ -379,7 +368,6 @@ pub struct ControlPlane {
     handle: PlaneHandle,
     core: Arc<Core>,
     interface: Interface,
-    monitors: Mutex<Vec<Monitor>>,
     _fan_out: AbortOnDrop,
 }
 
@@ -422,31 +410,18 @@ impl ControlPlane {
         chardev: &Arc<Chardev>,
         max_clients: usize,
     ) -> Result<(), MonitorError> {
-        let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
-        if monitors.iter().any(|monitor| monitor.id() == config.id) {
-            return Err(MonitorError::Duplicate(config.id));
-        }
-        self.chardevs().ensure(chardev)?;
-        let front_end = chardev.front_end(max_clients)?;
-        monitors.push(Monitor::start(self.core.clone(), &config, front_end));
-        Ok(())
+        let Shared { monitors, chardevs, .. } = &*self.handle.0;
+        monitors.start_own(config, chardevs, chardev, max_clients)
     }
 
     /// Ends a monitor: no more clients, and its sessions end once they have finished what runs and written what they
     /// have (within two seconds). The chardev can have another monitor afterwards. `false` when there is none of this id.
     pub async fn remove_monitor(&self, id: &str) -> bool {
-        let found = {
-            let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = monitors.iter().position(|monitor| monitor.id() == id);
-            place.map(|place| monitors.remove(place))
-        };
-        match found {
-            Some(monitor) => {
-                monitor.close().await;
-                true
-            }
-            None => false,
-        }
+        let shared = &self.handle.0;
+        let Some(monitor) = shared.monitors.take(id) else { return false };
+        shared.objects.detach(&format!("/objects/{id}"));
+        monitor.close().await;
+        true
     }
 
     /// A session of the process's own, without a socket.
@@ -514,7 +489,7 @@ impl ControlPlane {
     /// sockets. No event is raised.
     pub async fn close(self) {
         self.core.close();
-        let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
+        let monitors = self.handle.0.monitors.take_all();
         futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
         self.chardevs().close();
     }
@@ -524,6 +499,7 @@ impl Drop for ControlPlane {
     /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it.
     fn drop(&mut self) {
         self.core.close();
+        self.handle.0.monitors.take_all();
         self.chardevs().close();
         // Objects hold parts of the plane, which hold the tree.
         self.handle.objects().clear();

@@ -4,6 +4,7 @@ mod add_client;
 mod chardev;
 mod fds;
 mod machine;
+mod monitors;
 mod objects;
 mod options;
 mod qom;
@@ -26,11 +27,13 @@ use crate::plane::Shared;
 /// All built-in commands, for one plane.
 pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
     let protocol = vec![qmp_capabilities()];
+    let mut queries = query::commands(plane);
+    queries.push(monitors::x_query_monitors(plane));
     let introspection = vec![schema::query_qmp_schema(plane), options::query_command_line_options(plane)];
     // The groups are the manual's chapters, the order that of `query-commands`.
     let groups = [
         ("Protocol", protocol),
-        ("Queries", query::commands(plane)),
+        ("Queries", queries),
         ("Introspection", introspection),
         ("Machine", machine::commands(plane)),
         ("Run state", run::commands(plane)),

@@ -2,12 +2,17 @@
 
 mod iothread;
 mod memory;
+mod monitor;
 
 pub use self::iothread::{IoThreadObject, IothreadProperties};
 pub use self::memory::{
     HostMemPolicy, MemoryBackend, MemoryBackendMemfd, MemoryBackendMemfdProperties, MemoryBackendProperties,
     MemoryBackendRam,
 };
+pub use self::monitor::{
+    CloseAction, FdSetsScope, MonitorHmp, MonitorHmpProperties, MonitorQmp, MonitorQmpProperties, NamedFds,
+};
 
 pub(crate) use self::iothread::iothread;
 pub(crate) use self::memory::{memory_backend_memfd, memory_backend_ram};
+pub(crate) use self::monitor::{monitor_hmp, monitor_qmp};

@@ -1,0 +1,194 @@
+//! The monitors of a plane: those that the program made, and those that clients made as objects.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use chardev::{Chardev, OpenError};
+use qmp_command::policy::Policy;
+use qmp_monitor::{Core, LocalSession, Monitor, MonitorConfig, QmpSession};
+use serde_json::json;
+
+use crate::chardevs::{ChardevError, Chardevs};
+use crate::objects::Objects;
+use crate::objects::builtin::MonitorQmp;
+
+/// Why a monitor cannot be added.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MonitorError {
+    /// There is a monitor of that id.
+    #[error("a monitor '{0}' exists already")]
+    Duplicate(String),
+    /// The chardev's id is another chardev's, or chardevs are closed.
+    #[error(transparent)]
+    Registry(#[from] ChardevError),
+    /// The chardev cannot serve it.
+    #[error(transparent)]
+    Chardev(#[from] OpenError),
+    /// The plane has been closed.
+    #[error("the control plane is closed")]
+    Closed,
+}
+
+/// The monitors of a plane. All methods are short, and hold a lock for moments only.
+#[derive(Default)]
+pub(crate) struct Monitors {
+    /// Weak: the core's commands hold this.
+    core: OnceLock<Weak<Core>>,
+    objects: OnceLock<Objects>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<Entry>,
+    /// The program's own monitors that do not stand in the object tree (yet).
+    hidden: Vec<(String, Arc<MonitorQmp>)>,
+    /// From now on they do.
+    shown: bool,
+    closed: bool,
+}
+
+struct Entry {
+    monitor: Monitor,
+    chardev: String,
+    human: bool,
+    max_clients: usize,
+}
+
+/// A monitor and its sessions, for lists.
+pub(crate) struct Listed {
+    pub(crate) id: String,
+    pub(crate) chardev: String,
+    pub(crate) human: bool,
+    pub(crate) max_clients: usize,
+    pub(crate) sessions: Vec<Arc<QmpSession>>,
+}
+
+impl Monitors {
+    /// To be called once, when the plane is built.
+    pub(crate) fn connect(&self, core: &Arc<Core>, objects: &Objects) {
+        self.core.get_or_init(|| Arc::downgrade(core));
+        self.objects.get_or_init(|| objects.clone());
+    }
+
+    /// Starts a monitor on a chardev, which adds its maker's limits.
+    pub(crate) fn start(
+        &self,
+        mut config: MonitorConfig,
+        chardev: &Arc<Chardev>,
+        max_clients: usize,
+    ) -> Result<(), MonitorError> {
+        let core = self.core.get().and_then(Weak::upgrade).ok_or(MonitorError::Closed)?;
+        if let Some(policy) = chardev.badge().and_then(|badge| badge.downcast_ref::<Policy>()) {
+            config.policy = config.policy.and(policy);
+        }
+        let mut state = self.lock();
+        if state.closed {
+            return Err(MonitorError::Closed);
+        }
+        if state.entries.iter().any(|entry| entry.monitor.id() == config.id) {
+            return Err(MonitorError::Duplicate(config.id));
+        }
+        let front_end = chardev.front_end(max_clients)?;
+        let human = config.is_human();
+        let monitor = Monitor::start(core, &config, front_end);
+        state.entries.push(Entry { monitor, chardev: chardev.id().to_owned(), human, max_clients });
+        Ok(())
+    }
+
+    /// Starts one of the program's own monitors. It stands in the object tree once [`show`](Self::show) was called.
+    pub(crate) fn start_own(
+        self: &Arc<Self>,
+        config: MonitorConfig,
+        chardevs: &Arc<Chardevs>,
+        chardev: &Arc<Chardev>,
+        max_clients: usize,
+    ) -> Result<(), MonitorError> {
+        if self.lock().entries.iter().any(|entry| entry.monitor.id() == config.id) {
+            return Err(MonitorError::Duplicate(config.id));
+        }
+        chardevs.ensure(chardev)?;
+        self.start(config.clone(), chardev, max_clients)?;
+        if config.is_human() {
+            return Ok(());
+        }
+        let object = MonitorQmp::running(self.clone(), chardevs.clone(), &config, chardev.id(), max_clients);
+        let mut state = self.lock();
+        state.hidden.push((config.id, Arc::new(object)));
+        if state.shown {
+            drop(state);
+            self.show();
+        }
+        Ok(())
+    }
+
+    /// Has the program's own monitors stand in the object tree from now on, as in QEMU 11.1: whoever makes a monitor
+    /// object speaks that dialect. Who does not sees 7.2's tree, which has none.
+    pub(crate) fn show(&self) {
+        let hidden = {
+            let mut state = self.lock();
+            state.shown = true;
+            std::mem::take(&mut state.hidden)
+        };
+        let Some(objects) = self.objects.get() else { return };
+        for (id, object) in hidden {
+            if let Err(error) = objects.attach_node(&objects.objects(), &id, "monitor-qmp", object) {
+                tracing::warn!(monitor = id, "the monitor does not stand in the object tree: {error}");
+            }
+        }
+    }
+
+    /// Takes a monitor off the list, for its end.
+    pub(crate) fn take(&self, id: &str) -> Option<Monitor> {
+        let mut state = self.lock();
+        state.hidden.retain(|(hidden, _)| hidden != id);
+        let place = state.entries.iter().position(|entry| entry.monitor.id() == id);
+        place.map(|place| state.entries.remove(place).monitor)
+    }
+
+    /// Takes all, and lets none be added.
+    pub(crate) fn take_all(&self) -> Vec<Monitor> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.hidden.clear();
+        state.entries.drain(..).map(|entry| entry.monitor).collect()
+    }
+
+    pub(crate) fn set_pretty(&self, id: &str, pretty: bool) {
+        if let Some(entry) = self.lock().entries.iter().find(|entry| entry.monitor.id() == id) {
+            entry.monitor.set_pretty(pretty);
+        }
+    }
+
+    /// Removes a monitor object and its chardev, as a client would.
+    pub(crate) fn delete_soon(&self, id: &str, chardev: &str) {
+        let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
+        let (id, chardev) = (id.to_owned(), chardev.to_owned());
+        let runtime = core.runtime().clone();
+        let delete = async move {
+            let session = LocalSession::new(core, "close-action");
+            for (command, id) in [("object-del", id), ("chardev-remove", chardev)] {
+                let done = session.execute::<_, serde_json::Value>(command, &json!({ "id": id })).await;
+                if let Err(error) = done {
+                    tracing::warn!(id, command, "close-action=delete: {error}");
+                }
+            }
+        };
+        runtime.spawn(delete);
+    }
+
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let listed = |entry: &Entry| Listed {
+            id: entry.monitor.id().to_owned(),
+            chardev: entry.chardev.clone(),
+            human: entry.human,
+            max_clients: entry.max_clients,
+            sessions: entry.monitor.sessions(),
+        };
+        self.lock().entries.iter().map(listed).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
