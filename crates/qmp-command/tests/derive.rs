@@ -206,6 +206,38 @@ fn the_crate_can_be_elsewhere() {
         facade::arguments::decode(arguments).unwrap();
 }
 
+#[derive(Deserialize, Debug, PartialEq, QapiType)]
+enum Shape {
+    Round,
+    Square,
+}
+
+#[derive(QapiType)]
+#[serde(tag = "shape")]
+#[qapi(tag_enum = "Shape")]
+enum Peg {
+    Round,
+    Square,
+}
+
+#[derive(Deserialize, QapiType)]
+struct Pegs {
+    hole: Shape,
+    peg: Peg,
+}
+
+#[test]
+fn a_tag_can_be_a_type_that_there_is_already() {
+    let (_, types) = describe::<Pegs>();
+    let TypeDef::Union { base, .. } = types.get("Peg").unwrap() else { panic!() };
+    assert_eq!(base[0].ty, TypeRef::Named("Shape"));
+    let arguments = serde_json::from_str(r#"{"hole": "Square", "peg": {"shape": "Round"}}"#).unwrap();
+    let pegs: Pegs = facade::arguments::decode(arguments).unwrap();
+    assert!(matches!(pegs, Pegs { hole: Shape::Square, peg: Peg::Round }));
+    let square = serde_json::from_str(r#"{"hole": "Round", "peg": {"shape": "Square"}}"#).unwrap();
+    assert!(matches!(facade::arguments::decode(square), Ok(Pegs { peg: Peg::Square, .. })));
+}
+
 #[test]
 fn a_hidden_mistake_is_found_when_the_type_is_registered() {
     #[derive(Deserialize, QapiType)]

@@ -18,6 +18,7 @@ pub(crate) struct ContainerAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) krate: Option<Path>,
     pub(crate) tag_type: Option<LitStr>,
+    pub(crate) tag_enum: Option<Path>,
     pub(crate) rename_all: Option<Case>,
     pub(crate) tag: Option<LitStr>,
     pub(crate) transparent: Option<Span>,
@@ -31,8 +32,13 @@ impl ContainerAttributes {
                 "name" => found.name = Some(meta.value()?.parse()?),
                 "crate" => found.krate = Some(meta.value()?.parse::<LitStr>()?.parse()?),
                 "tag_type" => found.tag_type = Some(meta.value()?.parse()?),
+                "tag_enum" => found.tag_enum = Some(meta.value()?.parse::<LitStr>()?.parse()?),
                 "features" => found.features = features(&meta)?,
-                _ => return Err(meta.error("expected `name`, `crate`, `tag_type` or `features(..)`")),
+                _ => {
+                    return Err(
+                        meta.error("expected `name`, `crate`, `tag_type`, `tag_enum` or `features(..)`")
+                    );
+                }
             }
             Ok(())
         })?;

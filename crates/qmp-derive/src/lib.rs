@@ -14,6 +14,7 @@ mod unions;
 mod write;
 
 use proc_macro::TokenStream;
+use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error};
 
 /// Describes a struct or an enum as a QAPI type.
@@ -40,6 +41,7 @@ use syn::{Data, DeriveInput, Error};
 /// | `#[qapi(size)]` | field | a `u64` that counts bytes: QAPI's `size` |
 /// | `#[qapi(union = "TAG")]` | field | the field is the part of a flat union that the member `TAG` decides |
 /// | `#[qapi(tag_type = "..")]` | enum with a tag | the name of the tag's type; without it the enum's name and `Kind` |
+/// | `#[qapi(tag_enum = "..")]` | enum with a tag | the tag's type, where there is one already: an enum that has variants of the same names, and is read with `Deserialize` |
 /// | `#[qapi(crate = "..")]` | type | where `qmp_command`'s `schema` module is, if it is a dependency neither as `qmp-command` nor through `vmm-control` |
 ///
 /// What QAPI cannot say is refused where it stands: `flatten`, `alias`, `default`, `untagged`, `other`, generics,
@@ -200,8 +202,10 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         ));
     }
     let container = attributes::ContainerAttributes::parse(&input.attrs)?;
-    if let (Some(tag_type), None) = (&container.tag_type, &container.tag) {
-        return Err(Error::new(tag_type.span(), "only an enum with `#[serde(tag = \"..\")]` has a tag"));
+    let of_tag = container.tag_type.as_ref().map(Spanned::span);
+    let of_tag = of_tag.or(container.tag_enum.as_ref().map(Spanned::span));
+    if let (Some(span), None) = (of_tag, &container.tag) {
+        return Err(Error::new(span, "only an enum with `#[serde(tag = \"..\")]` has a tag"));
     }
     let target = write::Target::new(input, container)?;
     match &input.data {

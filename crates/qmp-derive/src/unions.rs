@@ -142,6 +142,9 @@ fn choices<'a>(target: &Target<'_>, data: &'a DataEnum) -> Result<Vec<Choice<'a>
 /// The enum of the tag's values, read and described.
 fn tag_type(target: &Target<'_>, choices: &[Choice<'_>]) -> Result<TokenStream> {
     let (schema, serde) = (&target.schema, target.serde_crate());
+    if let Some(path) = &target.attributes.tag_enum {
+        return Ok(quote!(pub type __Tag = #path;));
+    }
     let name = match &target.attributes.tag_type {
         Some(name) => checked(name)?,
         None => format!("{}Kind", target.name),

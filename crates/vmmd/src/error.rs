@@ -254,6 +254,55 @@ pub enum ErrorKind {
     /// `-accel` beside `-machine accel=`.
     #[error("The -accel and \"-machine accel=\" options are incompatible")]
     AcceleratorTwice,
+    /// More virtual CPUs than the machine takes, or fewer than none.
+    #[error("Invalid SMP CPUs {count}. The max CPUs supported by machine '{machine}' is {max}")]
+    TooManyCpus {
+        /// How many.
+        count: i64,
+        /// The machine's name.
+        machine: &'static str,
+        /// How many it takes.
+        max: u32,
+    },
+    /// The numbers of `-smp` do not go together; the text says how.
+    #[error("Invalid CPU topology: {0}")]
+    Topology(String),
+    /// A level of `-smp` of which there is one only.
+    #[error("{0} not supported by this machine's CPU topology")]
+    TopologyLevel(&'static str),
+    /// No size.
+    #[error("Parameter '{0}' expects a non-negative number below 2^64")]
+    Size(&'static str),
+    /// A size of 2^64 bytes or more.
+    #[error("Value '{value}' is out of range for parameter '{name}'")]
+    SizeRange {
+        /// The key.
+        name: &'static str,
+        /// The size as given.
+        value: String,
+    },
+    /// `-m maxmem=` below the size. In bytes.
+    #[error(
+        "invalid value of maxmem: maximum memory size ({max:#x}) must be at least the initial memory size ({size:#x})"
+    )]
+    Maxmem {
+        /// The most.
+        max: u64,
+        /// The size.
+        size: u64,
+    },
+    /// `-m slots=` without `maxmem=`.
+    #[error("slots specified but no max-size")]
+    SlotsAlone,
+    /// `-uuid`: no UUID.
+    #[error("failed to parse UUID string: wrong format")]
+    Uuid,
+    /// `-rtc base=`: no date.
+    #[error("invalid datetime format")]
+    DateTime,
+    /// A word that an option has not.
+    #[error("invalid option value '{0}'")]
+    OptionValue(String),
     /// JSON where an option takes `key=value`.
     #[error("takes key=value,... and no JSON, as in QEMU 7.2")]
     NoJson,
@@ -281,6 +330,10 @@ impl ErrorKind {
                 Some("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.")
             }
             Self::PathTooLong(_) => Some("Path must be less than 108 bytes"),
+            Self::Size(_) => Some(
+                "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.",
+            ),
+            Self::DateTime => Some("valid formats: '2006-06-17T16:01:21' or '2006-06-17'"),
             Self::MachineType => Some("Use -machine help to list supported machines"),
             _ => None,
         }

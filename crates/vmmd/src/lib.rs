@@ -4,6 +4,8 @@
 //!
 //! * [`cli`] turns an argument vector in QEMU's style into a [`config::Config`];
 //! * [`config`] is what a `vmmd` is told to be, and the reader of its TOML form;
+//! * [`board`] is the machine: virtual CPUs without guest code, I/O ports, a real-time clock;
+//! * [`qtest`] lets QEMU's test programs drive it;
 //! * [`logging`] installs the log subscriber;
 //! * [`daemonize`] puts the process into the background, without `fork`;
 //! * [`reference`](mod@reference) writes the QMP interface as a QAPI schema, a manual or a JSON Schema;
@@ -12,14 +14,16 @@
 //! `cli` and `config` are pure: they open nothing (the caller hands in how to read a file), print nothing and
 //! keep no state, so whatever a command line means can be asserted in a unit test.
 
+pub mod board;
+mod civil;
 pub mod cli;
 pub mod config;
 pub mod daemonize;
 mod errno;
 pub mod error;
 pub mod logging;
-pub mod machine;
 pub mod pidfile;
+pub mod qtest;
 pub mod reference;
 pub mod serve;
 pub mod suggest;

@@ -7,6 +7,7 @@ use std::io;
 use vmm_control::BuildError;
 use vmm_control::introspect::{json_schema, markdown, qapi};
 
+use crate::board::Board;
 use crate::config::Config;
 use crate::serve;
 
@@ -58,7 +59,7 @@ pub enum DescribeError {
 pub fn describe(form: Form) -> Result<String, DescribeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let plane = serve::plane(&Config::default())?;
+    let plane = serve::plane(Board::new(&Config::default()), &Config::default())?;
     let interface = plane.interface();
     Ok(match form {
         Form::Qapi => qapi::generate(interface),

@@ -15,10 +15,11 @@ use vmm_control::{
     BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, ShutdownCause, fd_registry,
 };
 
+use crate::board::{Board, CreateError};
 use crate::cli;
 use crate::config::{self, ChardevBackend, ChardevConfig, Config, SocketAddress, SocketConfig};
 use crate::errno;
-use crate::machine::Board;
+use crate::qtest;
 
 /// Clients that a monitor takes at once when nobody says.
 pub const MAX_CLIENTS: usize = 64;
@@ -33,6 +34,9 @@ pub enum StartError {
     /// The plane cannot be built.
     #[error(transparent)]
     Plane(#[from] BuildError),
+    /// The machine cannot be made.
+    #[error(transparent)]
+    Machine(#[from] CreateError),
     /// A chardev cannot be opened.
     #[error("{origin}: {source}")]
     Chardev {
@@ -48,6 +52,14 @@ pub enum StartError {
         origin: String,
         /// Why.
         source: MonitorError,
+    },
+    /// The qtest server's log cannot be made, or its chardev has another user.
+    #[error("{origin}: {reason}")]
+    Qtest {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        reason: String,
     },
     /// An inherited fd cannot be taken.
     #[error("{origin}: {reason}")]
@@ -69,6 +81,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     plane: ControlPlane,
+    board: Board,
+    qtest: Option<qtest::Server>,
     /// Those with a monitor and those without: they listen until the end.
     chardevs: Vec<Arc<Chardev>>,
     signals: Signals,
@@ -83,7 +97,12 @@ pub struct Running {
 /// The first thing that cannot be had, and where the configuration asked for it.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let plane = plane(config)?;
+    let board = Board::new(config);
+    let plane = plane(board.clone(), config)?;
+    board.connect(plane.events());
+    if !config.preconfig {
+        board.create().await?;
+    }
     add_fds(config, &plane)?;
     let opened = tokio::select! {
         opened = open_all(config, &plane) => Some(opened?),
@@ -94,21 +113,23 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             if config.monitors.is_empty() {
                 tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
             }
-            Ok(Running { plane, chardevs, signals })
+            let qtest = config.qtest.as_ref().map(|it| serve_tests(it, &chardevs, &board)).transpose()?;
+            Ok(Running { plane, board, qtest, chardevs, signals })
         }
         None => {
             plane.close().await;
+            board.end();
             Err(StartError::Interrupted)
         }
     }
 }
 
-/// The plane that `config` asks for, without monitors and fds.
+/// The plane that `config` asks for around `board`, without monitors and fds.
 ///
 /// # Errors
 /// When its commands and events do not go together, or there is no runtime.
-pub(crate) fn plane(config: &Config) -> Result<ControlPlane, BuildError> {
-    ControlPlane::builder(Board::new(config))
+pub(crate) fn plane(board: Board, config: &Config) -> Result<ControlPlane, BuildError> {
+    ControlPlane::builder(board)
         .no_reboot(config.no_reboot)
         .no_shutdown(config.no_shutdown)
         .preconfig(config.preconfig)
@@ -129,10 +150,28 @@ impl Running {
         };
         tracing::info!(?cause, "shutting down");
         self.plane.close().await;
+        drop(self.qtest);
+        self.board.end();
         // Their sockets go now.
         drop(self.chardevs);
         cause
     }
+}
+
+/// Lets a test program drive `board` over its chardev.
+fn serve_tests(
+    config: &config::QtestConfig,
+    chardevs: &[Arc<Chardev>],
+    board: &Board,
+) -> Result<qtest::Server, StartError> {
+    let fail = |reason: String| StartError::Qtest { origin: config.origin.clone(), reason };
+    let chardev = chardevs.iter().find(|chardev| chardev.id() == config.chardev);
+    let front_end =
+        chardev.ok_or_else(|| fail(format!("chardev \"{}\" not found", config.chardev)))?.front_end(1);
+    let front_end = front_end.map_err(|error| fail(error.to_string()))?;
+    let log = qtest::Log::open(&config.log)
+        .map_err(|error| fail(format!("the log cannot be written: {}", errno::text(&error))))?;
+    Ok(qtest::Server::start(front_end, board.clone(), log))
 }
 
 /// Fills fd sets with inherited fds. One that is named several times goes into each set as a duplicate.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vmmd::cli::{Outcome, Run, parse};
 use vmmd::config::{
-    ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, SocketAddress, SocketConfig,
+    ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, QtestLog, RtcBase, RtcClock, RtcConfig,
+    Smp, SocketAddress, SocketConfig,
 };
 use vmmd::reference::Form;
 
@@ -94,6 +95,63 @@ fn lines_that_start_qemu_start_here() {
     ] {
         run(&words(line));
     }
+}
+
+#[test]
+fn the_boards_hardware() {
+    let machine = |line: &str| config(&words(line)).machine;
+    let smp = |line: &str| {
+        let Smp { cpus, sockets, cores, threads } = machine(line).smp;
+        [cpus, sockets, cores, threads]
+    };
+    assert_eq!(smp("-S"), [1, 1, 1, 1]);
+    assert_eq!(smp("-smp 4"), [4, 1, 4, 1]);
+    assert_eq!(smp("-smp 255"), [255, 1, 255, 1]);
+    assert_eq!(smp("-smp cpus=2,maxcpus=8,threads=2"), [2, 1, 4, 2]);
+    assert_eq!(smp("-smp sockets=2,cores=2"), [4, 2, 2, 1]);
+    assert_eq!(smp("-smp 12,sockets=2,cores=3"), [12, 2, 3, 2]);
+    assert_eq!(smp("-smp 12,cores=3"), [12, 4, 3, 1]);
+    assert_eq!(smp("-smp 4,dies=1,clusters=1"), [4, 1, 4, 1]);
+    assert_eq!(smp("-smp 8,sockets=2 -smp 4"), [4, 2, 2, 1]);
+    assert_eq!(machine("-machine none -smp 1").smp.cpus, 1);
+
+    let memory = |line: &str| machine(line).memory.bytes();
+    assert_eq!(memory("-S"), 128 << 20);
+    assert_eq!(memory("-m 0"), 128 << 20);
+    assert_eq!(memory("-m 32"), 32 << 20);
+    assert_eq!(memory("-m size=1.5G"), 1536 << 20);
+    assert_eq!(memory("-m 32K"), 32 << 10);
+    assert_eq!(memory("-m 1023b"), 8 << 10);
+    assert_eq!(memory("-m 32,maxmem=32M"), 32 << 20);
+    assert_eq!(memory("-m 15E"), 15 << 60);
+
+    let uuid = machine("-uuid 12345678-9ABC-def0-0123-456789abcdef").uuid;
+    assert_eq!(u128::from_be_bytes(uuid), 0x1234_5678_9abc_def0_0123_4567_89ab_cdef);
+
+    let rtc = |line: &str| machine(line).rtc;
+    assert_eq!(rtc("-rtc base=utc,clock=host,driftfix=slew"), RtcConfig::default());
+    assert_eq!(
+        rtc("-rtc base=localtime -rtc clock=vm"),
+        RtcConfig { base: RtcBase::Localtime, clock: RtcClock::Vm }
+    );
+    assert_eq!(rtc("-rtc base=1970-1-2").base, RtcBase::At(86_400));
+    assert_eq!(rtc("-rtc base=2006-06-17T16:01:21").base, RtcBase::At(1_150_560_081));
+}
+
+#[test]
+fn the_way_of_qemus_test_harness_starts() {
+    let config = config(&words(
+        "-qtest unix:/tmp/t.sock -qtest-log /dev/null -chardev socket,path=/tmp/t.qmp,id=char0 \
+         -mon chardev=char0,mode=control -display none -nodefaults -machine none -accel qtest",
+    ));
+    let qtest = config.qtest.as_ref().unwrap();
+    assert_eq!((qtest.chardev.as_str(), &qtest.log), ("qtest", &QtestLog::File("/dev/null".into())));
+    assert!(config.machine.is_test_driven());
+    assert_eq!(config.chardevs.len(), 2);
+    let none = self::config(&words("-qtest-log none -chardev null,id=n -qtest chardev:n"));
+    assert_eq!(none.qtest.unwrap().log, QtestLog::None);
+    assert_eq!(self::config(&["-qtest", "null"]).qtest.unwrap().log, QtestLog::Stderr);
+    assert_eq!(self::config(&["-qtest-log", "f"]).qtest, None);
 }
 
 #[test]
@@ -258,13 +316,52 @@ fn refusals_in_the_words_of_qemu() {
         ("-sandbox on", "known to QEMU but not offered by vmmd"),
         ("-action reboot=pause", "Parameter 'reboot' does not accept value 'pause'"),
         ("-log-format jsn", "Parameter 'log-format' does not accept value 'jsn'; did you mean 'json'?"),
+        ("-smp 0", "Invalid CPU topology: CPU topology parameters must be greater than zero"),
+        ("-smp -1", "Invalid SMP CPUs -1. The max CPUs supported by machine 'board' is 255"),
+        ("-smp 256", "Invalid SMP CPUs 256. The max CPUs supported by machine 'board' is 255"),
+        (
+            "-smp 2,sockets=3",
+            "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (3) * cores (0) * threads (1) \
+             != maxcpus (2)",
+        ),
+        (
+            "-smp cpus=4,maxcpus=2",
+            "Invalid CPU topology: maxcpus must be equal to or greater than smp: sockets (1) * cores (2) * threads (1) \
+             == maxcpus (2) < smp_cpus (4)",
+        ),
+        ("-smp 2,foo=1", "Parameter 'smp.foo' is unexpected"),
+        ("-smp x", "Parameter 'smp.cpus' expects integer"),
+        ("-smp 2,clusters=2", "clusters not supported by this machine's CPU topology"),
+        (
+            "-m x",
+            "Parameter 'size' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E",
+        ),
+        ("-m -1", "Parameter 'size' expects a non-negative number below 2^64"),
+        ("-m size=", "Parameter 'size' expects a non-negative number below 2^64"),
+        ("-m 99999999T", "Value '99999999T' is out of range for parameter 'size'"),
+        ("-m 32,slots=2", "slots specified but no max-size"),
+        (
+            "-m 32,maxmem=64",
+            "invalid value of maxmem: maximum memory size (0x40) must be at least the initial memory size (0x2000000)",
+        ),
+        ("-m 32,maxmem=1G,slots=2", "known to QEMU but not offered by vmmd: memory cannot be plugged"),
+        ("-m 32,foo=1", "Invalid parameter 'foo'"),
+        ("-uuid x", "failed to parse UUID string: wrong format"),
+        ("-uuid 12345678-1234-1234-1234-12345678901", "failed to parse UUID string: wrong format"),
+        ("-rtc base=foo", "invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'"),
+        ("-rtc base=2006-13-40", "invalid datetime format"),
+        ("-rtc foo=1", "Invalid parameter 'foo'"),
+        ("-rtc clock=x", "invalid option value 'x'"),
+        ("-rtc driftfix=x", "invalid option value 'x'"),
+        ("-qtest bogus", "'bogus' is not a valid char driver"),
+        ("-qtest chardev:c", "chardev \"c\" not found"),
         ("disk.img", "not an option, and there are no disks"),
         ("qmp", "not an option, and there are no disks that it could be an image for; did you mean '-qmp'?"),
     ] {
         let refusal = refusal(&words(line));
         assert!(refusal.starts_with(&format!("{line}: {text}")), "{line} is refused with {refusal}");
     }
-    for option in ["-drive", "-device", "-object", "-m", "-smp", "-netdev", "-incoming", "-vnc"] {
+    for option in ["-drive", "-device", "-object", "-cpu", "-numa", "-netdev", "-incoming", "-vnc"] {
         let refusal = refusal(&[option, "x"]);
         assert!(
             refusal.starts_with(&format!("{option}: known to QEMU but not offered by vmmd: ")),
@@ -299,6 +396,9 @@ fn refusals_that_take_two() {
             "-chardev null,id=n -mon n",
             "-mon n: human monitors come later; give mode=control for a QMP monitor",
         ),
+        ("-qtest null -qtest null", "-qtest null: may be given only once"),
+        ("-qtest null -qmp chardev:qtest", "-qmp chardev:qtest: Device 'qtest' is in use"),
+        ("-smp 2 -machine none", "-smp 2: Invalid SMP CPUs 2. The max CPUs supported by machine 'none' is 1"),
         ("-qmp stdio -qmp stdio", "-qmp stdio: cannot use stdio by multiple character devices"),
         ("-qmp stdio -daemonize", "-qmp stdio: cannot use stdio with -daemonize"),
         ("-machine none,accel=tcg -accel tcg", "The -accel and \"-machine accel=\" options are incompatible"),

@@ -92,7 +92,7 @@ struct CpuInfoFast {
 /// What only CPUs of one architecture have: nothing, for those that there are.
 #[derive(Debug, Serialize, QapiType)]
 #[serde(tag = "target")]
-#[qapi(tag_type = "SysEmuTarget")]
+#[qapi(tag_enum = "Target")]
 enum CpuTarget {
     /// 64-bit Arm.
     #[serde(rename = "aarch64")]

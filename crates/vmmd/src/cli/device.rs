@@ -143,6 +143,16 @@ pub(super) fn qmp(
     draft.monitor(monitor, &item.origin)
 }
 
+/// `-qtest DEV`: a chardev called `qtest`, or `chardev:ID`.
+pub(super) fn qtest(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    if let Some(id) = item.value.strip_prefix("chardev:") {
+        return draft.qtest(id, &item.origin);
+    }
+    draft.qtest("qtest", &item.origin)?;
+    let spec = ChardevSpec { id: Some("qtest".to_owned()), ..device(&item.value)? };
+    draft.chardev(spec, &item.origin)
+}
+
 /// A device in the short notation of `-qmp` and its like.
 fn device(text: &str) -> Result<ChardevSpec, ConfigError> {
     let of = |backend: &str| ChardevSpec { backend: Some(backend.to_owned()), ..ChardevSpec::default() };

@@ -23,6 +23,7 @@ pub fn help() -> String {
     );
     let groups = [
         (Group::Identity, "The guest"),
+        (Group::Hardware, "The machine"),
         (Group::Monitors, "Monitors"),
         (Group::Run, "Start and end"),
         (Group::Process, "The process"),

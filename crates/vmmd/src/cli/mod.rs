@@ -17,6 +17,7 @@
 
 mod describe;
 mod device;
+mod hardware;
 pub mod help;
 pub mod keyval;
 mod machine;
@@ -45,6 +46,18 @@ pub enum Opt {
     Accel,
     /// `-enable-kvm`.
     EnableKvm,
+    /// `-smp`.
+    Smp,
+    /// `-m`.
+    Memory,
+    /// `-uuid`.
+    Uuid,
+    /// `-rtc`.
+    Rtc,
+    /// `-qtest`.
+    Qtest,
+    /// `-qtest-log`.
+    QtestLog,
     /// `-qmp`, `-qmp-pretty`.
     Qmp {
         /// Which of the two.

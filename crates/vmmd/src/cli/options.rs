@@ -11,7 +11,9 @@
 //!   stdio unless there is `-nodefaults`; `vmmd` has neither yet, so stdio stays untouched.
 //! * `-k LANG`, `-L DIR`: there is no keyboard and no firmware that they could be about.
 //! * `-only-migratable`: there is no device that could not be migrated.
-//! * `-accel`, `-machine accel=`, `-enable-kvm`: the name must exist; no guest code runs on any of them.
+//! * `-accel`, `-machine accel=`, `-enable-kvm`: the name must exist; no guest code runs on any of them. `qtest` puts the
+//!   guest's clock into the hands of the test program.
+//! * `-rtc driftfix=`: no guest gets interrupts that could be late.
 //! * `-name debug-threads=`: threads are always named. `-action panic=` and `watchdog=`: neither can happen.
 //!
 //! A request for protection (`-sandbox on`, `-runas`, `-chroot`) is refused, because to ignore it would be a lie.
@@ -23,6 +25,8 @@ use super::Opt;
 pub enum Group {
     /// Who it is.
     Identity,
+    /// What the machine is made of.
+    Hardware,
     /// Sockets and monitors.
     Monitors,
     /// How the guest starts and ends.
@@ -102,8 +106,8 @@ const fn no(name: &'static str, reason: &'static str) -> OptionSpec {
 const DISKS: &str = "it has no disks";
 const DEVICES: &str = "devices are not given on the command line";
 const OBJECTS: &str = "objects are not given on the command line";
-const MEMORY: &str = "the guest's memory is not configurable";
-const CPUS: &str = "the virtual CPUs are not configurable";
+const MEMORY: &str = "only the size of the guest's memory can be chosen";
+const CPUS: &str = "the virtual CPUs have no model, as they run no guest code";
 const FIRMWARE: &str = "the guest boots nothing";
 const DISPLAY: &str = "it has no display";
 const HUMAN: &str = "human monitors come later";
@@ -134,6 +138,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         Group::Identity,
         "the machine (board), the accelerators to try; 'help' lists them",
     ),
+    option("uuid", Some("UUID"), Opt::Uuid, Group::Identity, "the guest's UUID"),
     option("M", Some("..."), Opt::Machine, Group::Identity, "the same as -machine"),
     option(
         "accel",
@@ -143,6 +148,41 @@ pub const OPTIONS: &[OptionSpec] = &[
         "an accelerator (no guest code runs on it); may be repeated",
     ),
     option("enable-kvm", None, Opt::EnableKvm, Group::Identity, "the same as -machine accel=kvm"),
+    option(
+        "smp",
+        Some("[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]"),
+        Opt::Smp,
+        Group::Hardware,
+        "how many virtual CPUs (1), and how they are packed",
+    ),
+    option(
+        "m",
+        Some("[size=]SIZE"),
+        Opt::Memory,
+        Group::Hardware,
+        "the memory, in MiB or with K, M, G or T behind the number (128M)",
+    ),
+    option(
+        "rtc",
+        Some("[base=utc|localtime|DATE][,clock=host|rt|vm]"),
+        Opt::Rtc,
+        Group::Hardware,
+        "what the clock shows at first (utc), and what drives it (host)",
+    ),
+    option(
+        "qtest",
+        Some("DEV"),
+        Opt::Qtest,
+        Group::Hardware,
+        "let one of QEMU's test programs drive the machine",
+    ),
+    option(
+        "qtest-log",
+        Some("FILE|none"),
+        Opt::QtestLog,
+        Group::Hardware,
+        "where to note what it says and gets (stderr)",
+    ),
     option("qmp", Some("DEV"), Opt::Qmp { pretty: false }, Group::Monitors, "a QMP monitor on DEV"),
     option(
         "qmp-pretty",
@@ -288,7 +328,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("iscsi", DISKS),
     no("kernel", FIRMWARE),
     no("loadvm", MIGRATION),
-    no("m", MEMORY),
     no("mem-path", MEMORY),
     no("mem-prealloc", MEMORY),
     no("mtdblock", DISKS),
@@ -305,11 +344,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("plugin", DEBUG),
     no("portrait", DISPLAY),
     no("prom-env", FIRMWARE),
-    no("qtest", DEBUG),
-    no("qtest-log", DEBUG),
     no("readconfig", "its configuration files are TOML, see --config"),
     no("rotate", DISPLAY),
-    no("rtc", DEVICES),
     no("runas", RIGHTS),
     no("s", DEBUG),
     no("sd", DISKS),
@@ -320,7 +356,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("set", DEVICES),
     no("singlestep", DEBUG),
     no("smbios", FIRMWARE),
-    no("smp", CPUS),
     no("snapshot", DISKS),
     no("spice", DISPLAY),
     no("tb-size", DEBUG),
@@ -328,7 +363,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("trace", LOGGING),
     no("usb", USB),
     no("usbdevice", USB),
-    no("uuid", "the guest has no UUID"),
     no("virtfs", DISKS),
     no("vnc", DISPLAY),
     no("watchdog-action", DEVICES),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::options::{self, OptionSpec};
-use super::{Opt, Outcome, Run, device, help, machine, simple};
+use super::{Opt, Outcome, Run, device, hardware, help, machine, simple};
 use crate::config::{Draft, LogFormat, toml};
 use crate::errno;
 use crate::error::{ConfigError, ErrorKind};
@@ -119,6 +119,12 @@ impl Walk {
             Opt::Chardev => return device::chardev(item, draft),
             Opt::Display => return simple::display(value),
             Opt::EnableKvm => self.machine.enable_kvm(item),
+            Opt::Smp => hardware::smp(item, draft)?,
+            Opt::Memory => hardware::memory(item, draft)?,
+            Opt::Uuid => hardware::uuid(item, draft)?,
+            Opt::Rtc => hardware::rtc(item, draft)?,
+            Opt::Qtest => device::qtest(item, draft)?,
+            Opt::QtestLog => draft.qtest_log = simple::qtest_log(value),
             Opt::Qmp { pretty } => device::qmp(item, pretty, &mut self.monitors, draft)?,
             Opt::Mon => device::mon(item, draft)?,
             Opt::AddFd => simple::add_fd(item, draft)?,

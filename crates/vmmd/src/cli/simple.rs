@@ -2,7 +2,7 @@
 
 use super::keyval::{Pair, split};
 use super::parse::Given;
-use crate::config::{AddFdSpec, Draft};
+use crate::config::{AddFdSpec, Draft, QtestLog};
 use crate::error::{ConfigError, ErrorKind};
 
 /// Takes `item` apart, noting the warnings for short forms.
@@ -145,6 +145,14 @@ pub(super) fn sandbox(value: &str) -> Result<(), ConfigError> {
         .into());
     }
     Ok(())
+}
+
+/// `-qtest-log FILE`, or `none`.
+pub(super) fn qtest_log(value: &str) -> QtestLog {
+    match value {
+        "none" => QtestLog::None,
+        path => QtestLog::File(path.into()),
+    }
 }
 
 /// An option that asks for nothing to be there, as long as it says one of `values`.

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{AddFdSpec, ChardevBackend, ChardevSpec, Config, MonitorConfig, MonitorMode, MonitorSpec};
+use super::{
+    AddFdSpec, ChardevBackend, ChardevConfig, ChardevSpec, Config, MonitorConfig, MonitorMode, MonitorSpec,
+    QtestConfig, QtestLog, SmpSpec,
+};
 use crate::error::{ConfigError, ErrorKind};
 
 /// A configuration in the making: first a file's, then the command line's on top of it.
@@ -16,7 +19,13 @@ pub struct Draft {
     /// What is odd but no error, each with its place and `warning:` before it, to be printed behind
     /// the program's name.
     pub warnings: Vec<String>,
+    /// Where a qtest server notes what is said, should there be one.
+    pub qtest_log: QtestLog,
     monitors: Vec<(MonitorSpec, String)>,
+    /// What was said of the virtual CPUs, and where last. It takes the machine's kind to judge it.
+    smp: Option<(SmpSpec, String)>,
+    /// The chardev of the qtest server, and where it was given.
+    qtest: Option<(String, String)>,
 }
 
 impl Draft {
@@ -58,14 +67,50 @@ impl Draft {
         Ok(())
     }
 
+    /// Says something of the virtual CPUs, at `origin`. What is said later goes before, key by key.
+    pub fn smp(&mut self, later: SmpSpec, origin: &str) {
+        let before = self.smp.take().map_or_else(SmpSpec::default, |(spec, _)| spec);
+        let spec = SmpSpec {
+            cpus: later.cpus.or(before.cpus),
+            maxcpus: later.maxcpus.or(before.maxcpus),
+            sockets: later.sockets.or(before.sockets),
+            dies: later.dies.or(before.dies),
+            clusters: later.clusters.or(before.clusters),
+            cores: later.cores.or(before.cores),
+            threads: later.threads.or(before.threads),
+        };
+        self.smp = Some((spec, origin.to_owned()));
+    }
+
+    /// Serves QEMU's test programs on the chardev of this id. It may come later.
+    ///
+    /// # Errors
+    /// There is such a server already.
+    pub fn qtest(&mut self, chardev: &str, origin: &str) -> Result<(), ConfigError> {
+        match self.qtest.replace((chardev.to_owned(), origin.to_owned())) {
+            Some(_) => Err(ConfigError::new(ErrorKind::GivenTwice).at(origin)),
+            None => Ok(()),
+        }
+    }
+
     /// Checks all parts together.
     ///
     /// # Errors
-    /// In this order: stdio taken twice or by a daemon; per monitor, its chardev does not exist, it is a human
+    /// In this order: the virtual CPUs are impossible; stdio taken twice or by a daemon; per monitor, its chardev does not exist, it is a human
     /// monitor, its chardev is in use, or the two contradict each other.
     pub fn finish(mut self) -> Result<(Config, Vec<String>), ConfigError> {
+        if let Some((spec, origin)) = self.smp.take() {
+            let machine = &mut self.config.machine;
+            machine.smp = spec.build(machine.kind).map_err(|error| error.at(origin))?;
+        }
         self.check_stdio()?;
         let mut used = HashSet::new();
+        if let Some((chardev, origin)) = self.qtest.take() {
+            self.find_chardev(&chardev).map_err(|error| error.at(&origin))?;
+            used.insert(chardev.clone());
+            let log = std::mem::take(&mut self.qtest_log);
+            self.config.qtest = Some(QtestConfig { chardev, origin, log });
+        }
         let mut ids: HashSet<String> = self.monitors.iter().filter_map(|(spec, _)| spec.id.clone()).collect();
         for (spec, origin) in std::mem::take(&mut self.monitors) {
             let monitor =
@@ -77,6 +122,14 @@ impl Draft {
 
     fn has_monitor(&self, id: &str) -> bool {
         self.monitors.iter().any(|(other, _)| other.id.as_deref() == Some(id))
+    }
+
+    fn find_chardev(&self, id: &str) -> Result<&ChardevConfig, ConfigError> {
+        let chardevs = &self.config.chardevs;
+        chardevs.iter().find(|chardev| chardev.id == id).ok_or_else(|| {
+            let known = chardevs.iter().map(|chardev| chardev.id.as_str());
+            ConfigError::new(ErrorKind::ChardevNotFound(id.to_owned())).near(id, "", known)
+        })
     }
 
     fn check_stdio(&self) -> Result<(), ConfigError> {
@@ -100,11 +153,7 @@ impl Draft {
         ids: &mut HashSet<String>,
     ) -> Result<MonitorConfig, ConfigError> {
         let name = spec.chardev.ok_or(ErrorKind::Missing("chardev"))?;
-        let chardevs = &self.config.chardevs;
-        let chardev = chardevs.iter().find(|chardev| chardev.id == name).ok_or_else(|| {
-            let known = chardevs.iter().map(|chardev| chardev.id.as_str());
-            ConfigError::new(ErrorKind::ChardevNotFound(name.clone())).near(&name, "", known)
-        })?;
+        let chardev = self.find_chardev(&name)?;
         let pretty = spec.pretty.unwrap_or(false);
         match spec.mode {
             Some(MonitorMode::Control) => {}

@@ -10,6 +10,7 @@
 
 mod chardev;
 mod draft;
+mod machine;
 mod monitor;
 pub mod toml;
 
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 pub use chardev::{ChardevBackend, ChardevConfig, ChardevSpec, SocketAddress, SocketConfig};
 pub use draft::Draft;
+pub use machine::{MemorySize, RtcBase, RtcClock, RtcConfig, Smp, SmpSpec, parse_size, parse_uuid};
 pub use monitor::{AddFdConfig, AddFdSpec, MonitorConfig, MonitorMode, MonitorSpec, NamedFdsScope};
 
 use serde::Deserialize;
@@ -36,6 +38,8 @@ pub struct Config {
     pub chardevs: Vec<ChardevConfig>,
     /// The monitors, in the order given.
     pub monitors: Vec<MonitorConfig>,
+    /// A server for QEMU's test programs.
+    pub qtest: Option<QtestConfig>,
     /// Inherited fds that fill fd sets.
     pub add_fds: Vec<AddFdConfig>,
     /// Where to write the process's id.
@@ -95,6 +99,37 @@ pub struct MachineConfig {
     /// The accelerators to try, in this order, all of them names that QEMU has. `vmmd` runs no guest code on any of
     /// them: they are kept for whoever asks. Empty: nobody said.
     pub accel: Vec<String>,
+    /// The virtual CPUs. `-machine none` has none, whatever this says.
+    pub smp: Smp,
+    /// The guest's memory.
+    pub memory: MemorySize,
+    /// The guest's UUID. All zeros: it has none.
+    pub uuid: [u8; 16],
+    /// The real-time clock.
+    pub rtc: RtcConfig,
+}
+
+/// The server for QEMU's test programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QtestConfig {
+    /// Its chardev's id.
+    pub chardev: String,
+    /// Where it was given.
+    pub origin: String,
+    /// Where it notes what is said.
+    pub log: QtestLog,
+}
+
+/// Where a qtest server notes what is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum QtestLog {
+    /// To stderr.
+    #[default]
+    Stderr,
+    /// Nowhere.
+    None,
+    /// To this file, anew.
+    File(PathBuf),
 }
 
 /// The machines that there are.
@@ -118,6 +153,15 @@ impl MachineKind {
             "board" => Some(Self::Board),
             "none" => Some(Self::None),
             _ => None,
+        }
+    }
+
+    /// How many virtual CPUs it can have.
+    #[must_use]
+    pub fn max_cpus(self) -> u32 {
+        match self {
+            Self::Board => 255,
+            Self::None => 1,
         }
     }
 

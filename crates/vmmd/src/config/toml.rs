@@ -29,7 +29,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ACCELERATORS, AddFdSpec, ChardevSpec, Draft, LogFormat, MachineKind, MonitorMode, MonitorSpec};
+use super::{
+    ACCELERATORS, AddFdSpec, ChardevSpec, Draft, LogFormat, MachineKind, MemorySize, MonitorMode,
+    MonitorSpec, RtcBase, RtcClock, SmpSpec, parse_size, parse_uuid,
+};
 use crate::error::{ConfigError, ErrorKind};
 use crate::suggest;
 
@@ -67,6 +70,18 @@ struct Machine {
     r#type: Option<Spanned<String>>,
     #[serde(default)]
     accel: Vec<Spanned<String>>,
+    smp: Option<Spanned<SmpSpec>>,
+    memory: Option<Spanned<String>>,
+    uuid: Option<Spanned<String>>,
+    #[serde(default)]
+    rtc: Rtc,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rtc {
+    base: Option<Spanned<String>>,
+    clock: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,6 +92,9 @@ struct Log {
     #[serde(default)]
     timestamp: bool,
 }
+
+/// What a size counts that names no unit.
+const MIB: u64 = 1 << 20;
 
 /// Reads `text`, which stands in the file called `name`, into a draft that the command line may add to.
 ///
@@ -122,6 +140,24 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
         }
         config.machine.accel.push(word.into_inner());
     }
+    if let Some(size) = file.machine.memory {
+        let bytes = parse_size("memory", size.get_ref(), MIB).map_err(|error| error.at(at(size.span())))?;
+        config.machine.memory = MemorySize::new(bytes);
+    }
+    if let Some(uuid) = file.machine.uuid {
+        config.machine.uuid = parse_uuid(uuid.get_ref()).map_err(|error| error.at(at(uuid.span())))?;
+    }
+    if let Some(base) = file.machine.rtc.base {
+        config.machine.rtc.base =
+            RtcBase::parse(base.get_ref()).map_err(|error| error.at(at(base.span())))?;
+    }
+    if let Some(clock) = file.machine.rtc.clock {
+        config.machine.rtc.clock =
+            RtcClock::parse(clock.get_ref()).map_err(|error| error.at(at(clock.span())))?;
+    }
+    if let Some(spec) = file.machine.smp {
+        draft.smp(*spec.get_ref(), &at(spec.span()));
+    }
     for spec in file.chardev {
         let origin = at(spec.span());
         draft.chardev(spec.into_inner(), &origin)?;
@@ -166,7 +202,7 @@ fn reword(message: &str) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, SocketAddress};
+    use super::super::{Config, RtcConfig, Smp, SocketAddress};
     use super::*;
     use proptest::prelude::*;
 
@@ -194,6 +230,9 @@ mod tests {
             [machine]
             type = "none"
             accel = ["kvm", "tcg"]
+            memory = "1.5G"
+            uuid = "12345678-9abc-def0-1234-56789abcdef0"
+            rtc = { base = "2006-06-17", clock = "vm" }
             [log]
             format = "json"
             filter = "debug"
@@ -225,6 +264,10 @@ mod tests {
         assert!(config.msg_timestamp);
         assert_eq!(config.machine.kind, MachineKind::None);
         assert_eq!(config.machine.accel, ["kvm", "tcg"]);
+        assert_eq!(config.machine.memory.bytes(), 1536 << 20);
+        assert_eq!(config.machine.uuid[..4], [0x12, 0x34, 0x56, 0x78]);
+        let rtc = RtcConfig { base: RtcBase::At(1_150_502_400), clock: RtcClock::Vm };
+        assert_eq!(config.machine.rtc, rtc);
         assert_eq!((config.log.format, config.log.filter.as_deref()), (LogFormat::Json, Some("debug")));
         let super::super::ChardevBackend::Socket(socket) = &config.chardevs[0].backend else { panic!() };
         let tcp = SocketAddress::Tcp { host: "127.0.0.1".into(), port: 4444, ipv4: None, ipv6: Some(false) };
@@ -233,6 +276,17 @@ mod tests {
         assert_eq!(config.max_clients(&config.monitors[0]), Some(2));
         assert_eq!(config.monitors[0].id, "c");
         assert_eq!((config.add_fds[0].fd, config.add_fds[0].set), (7, 3));
+    }
+
+    #[test]
+    fn cpus_are_those_of_the_machine() {
+        let smp = |text: &str| whole(text).map(|config| config.machine.smp);
+        let four = Smp { cpus: 4, sockets: 2, cores: 2, threads: 1 };
+        assert_eq!(smp("[machine]\nsmp = { cpus = 4, sockets = 2 }"), Ok(four));
+        assert_eq!(
+            smp("[machine]\ntype = \"none\"\nsmp = { cpus = 4 }"),
+            Err("x.toml:3:7: Invalid SMP CPUs 4. The max CPUs supported by machine 'none' is 1".to_owned())
+        );
     }
 
     #[test]
@@ -257,6 +311,18 @@ mod tests {
             "x.toml:5:1: chardev \"m\" not found; did you mean 'n'?"
         );
         assert_eq!(refused("[[fd]]\nfd = 1\nset = 0"), "x.toml:1:1: fd cannot be a standard I/O stream");
+        assert_eq!(
+            refused("[machine]\nuuid = \"x\""),
+            "x.toml:2:8: failed to parse UUID string: wrong format"
+        );
+        assert!(
+            refused("[machine]\nmemory = \"1Q\"").starts_with("x.toml:2:10: Parameter 'memory' expects a")
+        );
+        assert_eq!(
+            refused("[machine]\nsmp = {cpu = 1}"),
+            "x.toml:2:8: unknown key 'cpu'; did you mean 'cpus'?"
+        );
+        assert!(refused("[machine]\nrtc = {clock = \"hots\"}").ends_with("did you mean 'host'?"));
         assert!(refused("name = 1").starts_with("x.toml:1:8: invalid type: integer"));
         assert!(refused("name = ").starts_with("x.toml:1:"));
     }
