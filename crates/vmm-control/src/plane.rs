@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use chardev::{Chardev, Opener};
 use fd_registry::FdSets;
 use iothread::IoThreads;
 use qmp_command::layers::authorize::Authority;
+use qmp_command::layers::permit::Permit;
 use qmp_command::policy::Policy;
 use qmp_command::{Command, CommandError, Router};
 use qmp_monitor::{
@@ -22,6 +23,7 @@ use crate::access;
 use crate::chardevs::Chardevs;
 use crate::commands::{self, CommandLineOption, ShutdownData};
 use crate::display::{Acceptor, DisplayProtocol};
+use crate::hmp::{Human, HumanCommand, HumanShell, HumanTableError};
 use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
 use crate::monitors::{MonitorError, Monitors};
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) command_names: OnceLock<Arc<[&'static str]>>,
     /// What `query-qmp-schema` returns; set likewise.
     pub(crate) schema: OnceLock<SchemaReply>,
+    /// For commands that call others; set likewise.
+    pub(crate) router: OnceLock<Weak<Router>>,
     /// Whether a cause was given; the first one counts.
     shutting_down: AtomicBool,
     /// The cause, once the event is out.
@@ -152,12 +156,16 @@ pub enum BuildError {
     /// A command's type and an event's have one name, or the interface cannot be encoded.
     #[error("the interface cannot be described: {0}")]
     Interface(#[from] DescribeError),
+    /// A human command is wrong.
+    #[error(transparent)]
+    Human(#[from] HumanTableError),
     /// `build` was called outside a tokio runtime.
     #[error("a control plane is built inside a tokio runtime")]
     NoRuntime,
 }
 
 type MakeCommand = Box<dyn FnOnce(&PlaneHandle) -> Command>;
+type MakeHumanCommand = Box<dyn FnOnce(&PlaneHandle) -> HumanCommand>;
 
 /// Collects what a plane is made of. See [`ControlPlane::builder`].
 pub struct Builder {
@@ -171,6 +179,7 @@ pub struct Builder {
     authority: Option<Arc<dyn Authority>>,
     command_timeout: Option<std::time::Duration>,
     commands: Vec<MakeCommand>,
+    human_commands: Vec<MakeHumanCommand>,
     events: Vec<EventSpec>,
     acceptors: HashMap<DisplayProtocol, Arc<dyn Acceptor>>,
     test_commands: bool,
@@ -225,6 +234,19 @@ impl Builder {
     #[must_use]
     pub fn command_with(mut self, make: impl FnOnce(&PlaneHandle) -> Command + 'static) -> Self {
         self.commands.push(Box::new(make));
+        self
+    }
+
+    /// Adds a command of the author's own to the human monitor.
+    #[must_use]
+    pub fn human_command(self, command: HumanCommand) -> Self {
+        self.human_command_with(move |_| command)
+    }
+
+    /// Adds a command to the human monitor that uses the plane.
+    #[must_use]
+    pub fn human_command_with(mut self, make: impl FnOnce(&PlaneHandle) -> HumanCommand + 'static) -> Self {
+        self.human_commands.push(Box::new(make));
         self
     }
 
@@ -333,19 +355,26 @@ impl Builder {
             command_line_options: self.command_line_options,
             command_names: OnceLock::new(),
             schema: OnceLock::new(),
+            router: OnceLock::new(),
             shutting_down: AtomicBool::new(false),
             shutdown: watch::Sender::new(None),
         });
         let handle = PlaneHandle(shared.clone());
         let authority = PhaseAuthority { phase: shared.phase.clone(), next: self.authority };
+        let permit = Permit::new();
+        let human_commands = self.human_commands.into_iter().map(|make| make(&handle)).collect();
+        let human = Human::new(shared.clone(), permit.clone(), human_commands)?;
         let mut router = Router::builder()
             .authority(Arc::new(authority))
+            .permit(permit)
             .commands(commands::commands(&shared))
+            .command(commands::human_monitor_command(&human))
             .commands(self.commands.into_iter().map(|make| make(&handle)));
         if let Some(limit) = self.command_timeout {
             router = router.timeout(limit);
         }
         let router = Arc::new(router.build()?);
+        shared.router.get_or_init(|| Arc::downgrade(&router));
         shared.command_names.get_or_init(|| router.commands().map(|command| command.name).collect());
         let interface = Interface::new(&router, events)?;
         let schema = interface.encoded()?;
@@ -353,7 +382,7 @@ impl Builder {
         let core = Core::new(router, hub.clone(), &shared.version, self.limits);
         shared.monitors.connect(&core, &shared.objects);
         let fan_out = runtime.spawn(async move { hub.run().await });
-        Ok(ControlPlane { handle, core, interface, _fan_out: AbortOnDrop(fan_out) })
+        Ok(ControlPlane { handle, core, human, interface, _fan_out: AbortOnDrop(fan_out) })
     }
 }
 
@@ -367,6 +396,7 @@ impl fmt::Debug for Builder {
 pub struct ControlPlane {
     handle: PlaneHandle,
     core: Arc<Core>,
+    human: Arc<Human>,
     interface: Interface,
     _fan_out: AbortOnDrop,
 }
@@ -390,6 +420,7 @@ impl ControlPlane {
             authority: None,
             command_timeout: None,
             commands: Vec::new(),
+            human_commands: Vec::new(),
             events: Vec::new(),
             acceptors: HashMap::new(),
             test_commands: false,
@@ -432,6 +463,11 @@ impl ControlPlane {
     /// The same, which may do only what `policy` allows.
     pub fn connect_with(&self, policy: Policy) -> LocalSession {
         LocalSession::with_policy(self.core.clone(), "local", policy)
+    }
+
+    /// A new session of the human monitor, for whoever reads lines.
+    pub fn human_shell(&self) -> HumanShell {
+        HumanShell::new(self.human.clone())
     }
 
     /// What device threads and commands may keep.

@@ -55,6 +55,7 @@ use serde::de::DeserializeOwned;
 
 pub use check::{check_fields, check_type};
 pub use parts::Parts;
+pub use unexpected::first_unexpected;
 
 use members::{Group, Level};
 use path::Path;

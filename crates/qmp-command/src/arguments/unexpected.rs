@@ -12,7 +12,7 @@ use qmp_protocol::order::NameTable;
 const EXACT_UP_TO: usize = 1024;
 
 /// The member that is named, or `None` if `asked` covers them all. `asked` is in the order of asking.
-pub(crate) fn first_unexpected(object: &Object, asked: impl Iterator<Item = &'static str>) -> Option<&str> {
+pub fn first_unexpected(object: &Object, asked: impl Iterator<Item = &'static str>) -> Option<&str> {
     let mut names = object.iter_qdict().map(|(name, _)| name);
     if object.len() > EXACT_UP_TO {
         let asked: std::collections::HashSet<_> = asked.collect();

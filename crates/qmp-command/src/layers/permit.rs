@@ -19,6 +19,21 @@ impl Permit {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Waits for the permit, and holds it until the guard is dropped: for what is no command of a router, and must not
+    /// run beside an exclusive one.
+    ///
+    /// Cancel-safety: dropping the future gives up its place.
+    pub async fn acquire(&self) -> HeldPermit {
+        HeldPermit { _guard: self.0.clone().lock_owned().await }
+    }
+}
+
+/// A [`Permit`] that is held. Dropping it lets the next one have it.
+#[derive(Debug)]
+#[must_use = "a permit is only held as long as this lives"]
+pub struct HeldPermit {
+    _guard: OwnedMutexGuard<()>,
 }
 
 /// Holds a [`Permit`] from before the inner service is called until its future has ended or is dropped.

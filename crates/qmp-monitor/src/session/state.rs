@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fd_registry::NamedFds;
 use qmp_command::policy::Policy;
@@ -35,6 +35,7 @@ pub struct QmpSession {
     errors: AtomicU64,
     queued: AtomicUsize,
     outbox: AtomicUsize,
+    attached: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl QmpSession {
@@ -59,7 +60,21 @@ impl QmpSession {
             errors: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             outbox: AtomicUsize::new(0),
+            attached: OnceLock::new(),
         })
+    }
+
+    /// A session of the same client for a call inside a call: same monitor, same credentials, in-band, with named fds of
+    /// its own, of which there are none yet.
+    #[must_use]
+    pub fn throw_away(&self) -> Arc<Self> {
+        Self::new(self.monitor.clone(), self.peer, Mode::InBand, Arc::default(), self.policy.clone())
+    }
+
+    /// What another layer keeps with the session: one value, made when it is first asked for. `None` when it was asked
+    /// for as another type before.
+    pub fn attached<T: Any + Default + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.attached.get_or_init(|| Arc::new(T::default())).clone().downcast().ok()
     }
 
     /// How far negotiation has come.
@@ -169,5 +184,17 @@ mod tests {
         assert!(session.negotiate(true));
         assert!(!session.negotiate(false));
         assert_eq!(session.mode(), Mode::OutOfBand);
+    }
+
+    #[test]
+    fn what_is_attached_stays_with_its_session() {
+        let session = QmpSession::new("m".into(), None, Mode::InBand, Arc::default());
+        session.attached::<AtomicU8>().unwrap().store(7, Ordering::Relaxed);
+        assert_eq!(session.attached::<AtomicU8>().unwrap().load(Ordering::Relaxed), 7);
+        assert!(session.attached::<String>().is_none());
+        let other = session.throw_away();
+        assert_eq!((other.monitor(), other.mode()), ("m", Mode::InBand));
+        assert_ne!(other.id(), session.id());
+        assert_eq!(other.attached::<AtomicU8>().unwrap().load(Ordering::Relaxed), 0);
     }
 }

@@ -3,6 +3,7 @@
 mod add_client;
 mod chardev;
 mod fds;
+mod human;
 mod machine;
 mod monitors;
 mod objects;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use qmp_command::Command;
 use qmp_monitor::{EventSpec, qmp_capabilities};
 
+pub(crate) use self::human::human_monitor_command;
 pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub(crate) use self::run::{ShutdownData, power_off};
 

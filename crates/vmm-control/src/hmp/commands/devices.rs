@@ -1,0 +1,77 @@
+//! Devices.
+
+use std::fmt::Write as _;
+
+use qmp_command::CommandResult;
+use qmp_protocol::{Object, Value};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::passes;
+use super::qom::children;
+use crate::hmp::{HumanArg, HumanCommand, HumanContext};
+use crate::keyval::Options;
+
+pub(super) fn commands() -> Vec<HumanCommand> {
+    vec![
+        HumanCommand::new("device_add")
+            .arg(HumanArg::options("device"))
+            .params("driver[,property=value][,...]")
+            .help("plug a device in")
+            .completes(async |context| types(&context).await.unwrap_or_default())
+            .handler(async |context, args| add(&context, args.text("device")).await),
+        passes(
+            HumanCommand::new("device_del")
+                .arg(HumanArg::string("id"))
+                .params("id")
+                .help("unplug a device")
+                .completes(async |context| children(&context, "/machine/peripheral").await),
+            "id",
+            "device_del",
+            "id",
+        ),
+    ]
+}
+
+async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
+    let options = Options::parse(text, Some("driver"));
+    if options.get("driver").is_some_and(|driver| matches!(driver, "help" | "?")) {
+        return Ok(list(&types(context).await?));
+    }
+    let mut arguments = Object::new();
+    for item in &options {
+        if let Some(warning) = item.warning() {
+            tracing::warn!("{}", warning.trim_end().replace('\n', "; "));
+        }
+        arguments.insert(item.key.clone(), Value::from(item.value.as_str()));
+    }
+    // Of several ids, QEMU takes the first, and of everything else the last.
+    if let Some(id) = options.first("id") {
+        arguments.insert("id".to_owned(), id.into());
+    }
+    context.call("device_add", &Value::Object(arguments)).await?;
+    Ok(String::new())
+}
+
+fn list(types: &[String]) -> String {
+    types.iter().fold(String::new(), |mut text, name| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "name \"{name}\"");
+        text
+    })
+}
+
+/// A type of object, as `qom-list-types` returns it.
+#[derive(Deserialize)]
+struct TypeInfo {
+    name: String,
+}
+
+/// The types of devices, sorted.
+async fn types(context: &HumanContext) -> CommandResult<Vec<String>> {
+    let which = json!({"implements": "device", "abstract": false});
+    let types: Vec<TypeInfo> = context.query("qom-list-types", &which).await?;
+    let mut names: Vec<_> = types.into_iter().map(|info| info.name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
