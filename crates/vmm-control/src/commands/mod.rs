@@ -2,6 +2,7 @@
 
 mod add_client;
 mod chardev;
+mod devices;
 mod fds;
 mod human;
 mod machine;
@@ -44,6 +45,7 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         ("Clients", clients(plane)),
         ("Objects", objects::commands(plane)),
         ("Object tree", qom::commands(plane)),
+        ("Devices", devices::commands(plane)),
     ];
     let testing = plane.test_commands.then(testing::x_test_block).map(|command| command.group("Testing"));
     let grouped =
@@ -57,5 +59,5 @@ fn clients(plane: &Arc<Shared>) -> Vec<Command> {
 
 /// All built-in events.
 pub(crate) fn events() -> Vec<EventSpec> {
-    run::events().into_iter().chain(machine::events()).collect()
+    run::events().into_iter().chain(machine::events()).chain(devices::events()).collect()
 }
