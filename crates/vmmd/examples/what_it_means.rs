@@ -61,6 +61,8 @@ fn place(backend: &ChardevBackend) -> String {
     match backend {
         ChardevBackend::Null => "nothing".to_owned(),
         ChardevBackend::Stdio => "stdin and stdout".to_owned(),
+        ChardevBackend::File { path, .. } => format!("writes {}", path.display()),
+        ChardevBackend::Pipe(path) => format!("the fifos {0}.in and {0}.out", path.display()),
         ChardevBackend::Socket(socket) => format!("{} {}", role(socket), address(&socket.address)),
     }
 }

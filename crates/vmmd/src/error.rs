@@ -171,6 +171,12 @@ pub enum ErrorKind {
     /// None of `path`, `fd` and `host`.
     #[error("chardev: socket: one of 'path', 'host' or 'fd' must be given")]
     NoAddress,
+    /// A file without `path`.
+    #[error("chardev: file: no filename given")]
+    NoFileName,
+    /// A pipe without `path`.
+    #[error("chardev: pipe: no device path given")]
+    NoDevicePath,
     /// `path` is empty.
     #[error("chardev: socket: 'path' is empty")]
     EmptyPath,

@@ -10,14 +10,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vmm_control::chardev::{Address, Backend, Chardev, OpenError, SocketOptions, inherited};
+use vmm_control::chardev::{
+    Address, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions, inherited,
+};
 use vmm_control::{
     BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, ShutdownCause, fd_registry,
 };
 
 use crate::board::{Board, CreateError};
 use crate::cli;
-use crate::config::{self, ChardevBackend, ChardevConfig, Config, SocketAddress, SocketConfig};
+use crate::config::{self, ChardevBackend, ChardevConfig, Config, LogFile, SocketAddress, SocketConfig};
 use crate::errno;
 use crate::qtest;
 
@@ -83,8 +85,6 @@ pub struct Running {
     plane: ControlPlane,
     board: Board,
     qtest: Option<qtest::Server>,
-    /// Those with a monitor and those without: they listen until the end.
-    chardevs: Vec<Arc<Chardev>>,
     signals: Signals,
 }
 
@@ -109,12 +109,12 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         () = signals.terminated() => None,
     };
     match opened {
-        Some(chardevs) => {
+        Some(()) => {
             if config.monitors.is_empty() {
                 tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
             }
-            let qtest = config.qtest.as_ref().map(|it| serve_tests(it, &chardevs, &board)).transpose()?;
-            Ok(Running { plane, board, qtest, chardevs, signals })
+            let qtest = config.qtest.as_ref().map(|it| serve_tests(it, &plane, &board)).transpose()?;
+            Ok(Running { plane, board, qtest, signals })
         }
         None => {
             plane.close().await;
@@ -133,6 +133,7 @@ pub(crate) fn plane(board: Board, config: &Config) -> Result<ControlPlane, Build
         .no_reboot(config.no_reboot)
         .no_shutdown(config.no_shutdown)
         .preconfig(config.preconfig)
+        .test_commands(config.test_commands)
         .start_paused(config.start_paused)
         .command_line_options(cli::command_line_options())
         .build()
@@ -152,8 +153,6 @@ impl Running {
         self.plane.close().await;
         drop(self.qtest);
         self.board.end();
-        // Their sockets go now.
-        drop(self.chardevs);
         cause
     }
 }
@@ -161,11 +160,11 @@ impl Running {
 /// Lets a test program drive `board` over its chardev.
 fn serve_tests(
     config: &config::QtestConfig,
-    chardevs: &[Arc<Chardev>],
+    plane: &ControlPlane,
     board: &Board,
 ) -> Result<qtest::Server, StartError> {
     let fail = |reason: String| StartError::Qtest { origin: config.origin.clone(), reason };
-    let chardev = chardevs.iter().find(|chardev| chardev.id() == config.chardev);
+    let chardev = plane.chardevs().get(&config.chardev);
     let front_end =
         chardev.ok_or_else(|| fail(format!("chardev \"{}\" not found", config.chardev)))?.front_end(1);
     let front_end = front_end.map_err(|error| fail(error.to_string()))?;
@@ -197,13 +196,16 @@ fn add_fds(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn open_all(config: &Config, plane: &ControlPlane) -> Result<Vec<Arc<Chardev>>, StartError> {
-    let mut chardevs = Vec::with_capacity(config.chardevs.len());
+async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
     for chardev in &config.chardevs {
         let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
         let max_clients =
             monitor.map_or(chardev.max_clients, |m| config.max_clients(m)).unwrap_or(MAX_CLIENTS);
-        let opened = open(chardev, max_clients).await?;
+        let opened = open(chardev, max_clients, plane).await?;
+        plane
+            .chardevs()
+            .insert(opened.clone())
+            .map_err(|error| StartError::Monitor { origin: chardev.origin.clone(), source: error.into() })?;
         if let Some(monitor) = monitor {
             let filename = opened.filename();
             let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
@@ -212,9 +214,8 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<Vec<Arc<Chard
                 .add_monitor(monitor_config(config, monitor), &opened, max_clients)
                 .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
         }
-        chardevs.push(opened);
     }
-    Ok(chardevs)
+    Ok(())
 }
 
 fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> MonitorConfig {
@@ -225,16 +226,26 @@ fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> MonitorCo
     MonitorConfig::new(&monitor.id).pretty(monitor.pretty).named_fds(scope)
 }
 
-async fn open(chardev: &ChardevConfig, max_clients: usize) -> Result<Arc<Chardev>, StartError> {
+async fn open(
+    chardev: &ChardevConfig,
+    max_clients: usize,
+    plane: &ControlPlane,
+) -> Result<Arc<Chardev>, StartError> {
     let fail = |source| StartError::Chardev { origin: chardev.origin.clone(), source };
     let backend = match &chardev.backend {
         ChardevBackend::Null => Backend::Null,
         ChardevBackend::Stdio => Backend::Stdio,
         ChardevBackend::Socket(socket) => Backend::Socket(socket_options(&chardev.origin, socket)?),
+        ChardevBackend::File { path, append } => {
+            Backend::File(FileOptions { path: path.clone(), input: None, append: *append })
+        }
+        ChardevBackend::Pipe(path) => Backend::Pipe(path.clone()),
     };
     // QEMU's queue for one client at a time; a longer one where several are served.
     let backlog = if max_clients == 1 { 1 } else { BACKLOG };
-    Chardev::open(&chardev.id, backend, backlog).await.map(Arc::new).map_err(fail)
+    let log = chardev.log.clone().map(|LogFile { path, append }| LogOptions { path, append });
+    let options = OpenOptions::new(backlog).log(log).opener(plane.handle().opener());
+    Chardev::open_with(&chardev.id, backend, options).await.map(Arc::new).map_err(fail)
 }
 
 fn socket_options(origin: &str, socket: &SocketConfig) -> Result<SocketOptions, StartError> {
@@ -243,15 +254,19 @@ fn socket_options(origin: &str, socket: &SocketConfig) -> Result<SocketOptions, 
             Address::Unix { path: path.clone(), abstract_name: *abstract_name, tight: *tight }
         }
         SocketAddress::Tcp { host, port, ipv4, ipv6 } => {
-            Address::Tcp { host: host.clone(), port: *port, to: None, ipv4: *ipv4, ipv6: *ipv6 }
+            let (host, port, ipv4, ipv6) = (host.clone(), *port, *ipv4, *ipv6);
+            Address::Tcp { host, port, to: None, ipv4, ipv6, numeric: false, keep_alive: false }
         }
-        SocketAddress::Fd(fd) => Address::Fd(inherited::take(*fd).map_err(|e| StartError::Fd {
-            origin: origin.to_owned(),
-            reason: format!(
-                "fd {fd} was not inherited by this process, or is used already: {}",
-                errno::text(&e)
-            ),
-        })?),
+        SocketAddress::Fd(number) => {
+            let fd = inherited::take(*number).map_err(|e| StartError::Fd {
+                origin: origin.to_owned(),
+                reason: format!(
+                    "fd {number} was not inherited by this process, or is used already: {}",
+                    errno::text(&e)
+                ),
+            })?;
+            Address::Fd { fd, name: number.to_string() }
+        }
     };
     Ok(SocketOptions { address, server: socket.server, wait: socket.wait, reconnect: socket.reconnect })
 }

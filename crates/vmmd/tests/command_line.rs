@@ -260,7 +260,7 @@ fn refusals_in_the_words_of_qemu() {
         ("-qmp tcp::x", "Parameter 'port' expects a number from 0 to 65535"),
         ("-qmp telnet:h:1,server=on", "known to QEMU but not offered by vmmd"),
         ("-qmp mon:stdio", "known to QEMU but not offered by vmmd"),
-        ("-qmp pipe:x", "known to QEMU but not offered by vmmd"),
+        ("-qmp pty:x", "known to QEMU but not offered by vmmd"),
         ("-qmp unix:q,wiat=off", "Invalid parameter 'wiat'; did you mean 'wait'?"),
         ("-qmp unix:q,server=maybe", "Parameter 'server' expects 'on' or 'off'"),
         ("-qmp unix:q,server=ON", "Parameter 'server' expects 'on' or 'off'"),

@@ -27,6 +27,9 @@ const SOCKET_KEYS: &[&str] = &[
     "reconnect-ms",
     "max-clients",
     "named-fds",
+    "append",
+    "logfile",
+    "logappend",
 ];
 
 /// Those that `-qmp unix:` and `-qmp tcp:` take after the address.
@@ -42,6 +45,8 @@ const DEVICE_KEYS: &[&str] = &[
     "reconnect-ms",
     "max-clients",
     "named-fds",
+    "logfile",
+    "logappend",
 ];
 
 const MON_KEYS: &[&str] = &["chardev", "id", "mode", "pretty", "max-clients", "named-fds"];
@@ -49,13 +54,11 @@ const MON_KEYS: &[&str] = &["chardev", "id", "mode", "pretty", "max-clients", "n
 /// Kinds of character device that QEMU has besides ours.
 const OTHER_BACKENDS: &[&str] = &[
     "braille",
-    "file",
     "memory",
     "msmouse",
     "mux",
     "parallel",
     "parport",
-    "pipe",
     "pty",
     "qemu-vdagent",
     "ringbuf",
@@ -83,6 +86,7 @@ pub(super) fn chardev(item: &Given, draft: &mut Draft) -> Result<Option<String>,
             "id" => spec.id = Some(pair.value),
             "backend" => spec.backend = Some(pair.value),
             "path" => spec.path = Some(pair.value),
+            "append" => spec.append = Some(pair.switch()?),
             "host" => spec.host = Some(pair.value),
             "port" => spec.port = Some(port(&pair.value)?),
             "fd" => spec.fd = Some(fd(&pair.value)?),
@@ -117,7 +121,8 @@ pub(super) fn mon(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
     draft.monitor(spec, &item.origin)
 }
 
-/// `-qmp DEV`: `unix:PATH,...`, `tcp:HOST:PORT,...`, `stdio`, `null`, or `chardev:ID`. `count` is the number of
+/// `-qmp DEV`: `unix:PATH,...`, `tcp:HOST:PORT,...`, `stdio`, `null`, `file:PATH`, `pipe:PATH`,
+/// or `chardev:ID`. `count` is the number of
 /// devices made this way so far, after which the next one is called.
 pub(super) fn qmp(
     item: &Given,
@@ -176,6 +181,12 @@ fn device(text: &str) -> Result<ChardevSpec, ConfigError> {
             spec.port = Some(port(number)?);
             options.strip_prefix(',').unwrap_or(options)
         }
+        "file" | "pipe" if text.len() > kind.len() => {
+            spec = of(kind);
+            let (path, options) = take_value(rest);
+            spec.path = Some(path);
+            options
+        }
         "telnet" | "tn3270" | "websocket" => return Err(stream_layer()),
         "mon" => return Err(ErrorKind::NotOffered("there are no multiplexed devices").into()),
         _ => return Err(not_a_device(text, kind)),
@@ -195,7 +206,7 @@ fn not_a_device(text: &str, kind: &str) -> ConfigError {
     if kind.starts_with("fd=") {
         return error.hint("give -chardev socket,id=ID,fd=FD and -mon ID,mode=control");
     }
-    let known = ["unix:PATH", "tcp:HOST:PORT", "stdio", "null", "chardev:ID"];
+    let known = ["unix:PATH", "tcp:HOST:PORT", "stdio", "null", "file:PATH", "pipe:PATH", "chardev:ID"];
     let word = |device: &'static str| device.split(':').next().unwrap_or(device);
     let near = suggest::nearest(kind, known.map(word));
     match known.into_iter().find(|device| Some(word(device)) == near) {
@@ -237,9 +248,8 @@ fn socket_key(spec: &mut ChardevSpec, pair: &Pair, valid: &[&str]) -> Result<(),
             }
         }
         "tls-creds" | "tls-authz" => return Err(ErrorKind::NotOffered("sockets are not encrypted").into()),
-        "logfile" | "logappend" => {
-            return Err(ErrorKind::NotOffered("what goes over a chardev is not logged").into());
-        }
+        "logfile" => spec.logfile = Some(pair.value.clone()),
+        "logappend" => spec.logappend = Some(pair.switch()?),
         "to" => return Err(ErrorKind::NotOffered("it listens on the one port that is named").into()),
         _ => return Err(pair.unknown(valid)),
     }
@@ -254,7 +264,7 @@ fn stream_layer() -> ConfigError {
 }
 
 fn other_backend() -> ConfigError {
-    ConfigError::new(ErrorKind::NotOffered("its chardevs are sockets, stdio and null"))
+    ConfigError::new(ErrorKind::NotOffered("its chardevs are sockets, stdio, files, pipes and null"))
 }
 
 fn pause(pair: &Pair) -> Result<u64, ConfigError> {

@@ -33,7 +33,7 @@ pub fn help() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{title}:");
         for option in OPTIONS.iter().filter(|option| option.group == group) {
-            let own = matches!(option.name, "config" | "log-format");
+            let own = matches!(option.name, "config" | "log-format" | "test-commands");
             let dash = if own { "--" } else { "-" };
             let usage = match option.value {
                 Some(value) => format!("{dash}{} {value}", option.name),
@@ -66,10 +66,13 @@ const DEVICES: &str = "
   DEV is one of
     unix:PATH[,server=on][,wait=off][,abstract=on[,tight=off]]
     tcp:[HOST]:PORT[,server=on][,wait=off][,ipv4=on|off][,ipv6=on|off][,nodelay=on]
-    stdio, null, chardev:ID
+    stdio, null, file:PATH, pipe:PATH, chardev:ID
   and -chardev socket takes path=PATH, host=HOST,port=PORT or fd=FD (an inherited socket).
   Without server=on a socket connects, once or with reconnect=SECONDS or reconnect-ms=MS again and again.
   With it, wait=off starts without waiting for the first client. A comma in a value is written twice.
+  -chardev file takes path=PATH[,append=on]; -chardev pipe takes path=PATH, which means the fifos PATH.in
+  and PATH.out, or PATH alone.
+  Every -chardev takes logfile=FILE[,logappend=on], which gets what is sent.
   DEV, -chardev socket and -mon also take
     max-clients=N               how many clients are served at once (64; QEMU's way is 1)
     named-fds=session|monitor   who owns the fds of 'getfd' (session; QEMU's way is monitor)

@@ -91,6 +91,8 @@ pub enum Opt {
     Daemonize,
     /// `--dump-schema`.
     DumpSchema,
+    /// `--test-commands`.
+    TestCommands,
     /// `-version`.
     Version,
     /// `-help`, `-h`.

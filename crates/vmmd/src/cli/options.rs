@@ -193,7 +193,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     option(
         "chardev",
-        Some("socket|stdio|null,id=ID[,...]"),
+        Some("socket|stdio|null|file|pipe,id=ID[,...]"),
         Opt::Chardev,
         Group::Monitors,
         "a character device; 'help' lists them",
@@ -257,6 +257,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         Opt::Daemonize,
         Group::Process,
         "go into the background once all sockets listen",
+    ),
+    option(
+        "test-commands",
+        None,
+        Opt::TestCommands,
+        Group::Process,
+        "add commands that hold monitors up, for tests of them",
     ),
     option(
         "dump-schema",

@@ -138,6 +138,7 @@ impl Walk {
             Opt::Preconfig => config.preconfig = true,
             Opt::NoReboot => config.no_reboot = true,
             Opt::Daemonize => config.daemonize = true,
+            Opt::TestCommands => config.test_commands = true,
             Opt::Pidfile => config.pidfile = Some(PathBuf::from(value)),
             Opt::LogFormat => {
                 config.log.format = LogFormat::from_word(value)

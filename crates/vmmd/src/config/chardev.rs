@@ -28,6 +28,17 @@ pub struct ChardevConfig {
     pub max_clients: Option<usize>,
     /// Who owns the named fds. `None`: nobody said.
     pub named_fds: Option<NamedFdsScope>,
+    /// Where everything that it sends is noted, too.
+    pub log: Option<LogFile>,
+}
+
+/// The log of a character device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFile {
+    /// The file; `/dev/fdset/N` is an fd of a set.
+    pub path: PathBuf,
+    /// Keep what is in it.
+    pub append: bool,
 }
 
 /// What a character device is.
@@ -39,6 +50,15 @@ pub enum ChardevBackend {
     Stdio,
     /// Takes all, gives nothing.
     Null,
+    /// A file that is written.
+    File {
+        /// The file; `/dev/fdset/N` is an fd of a set.
+        path: PathBuf,
+        /// Keep what is in it.
+        append: bool,
+    },
+    /// The fifos `PATH.in` and `PATH.out`, or one file for both.
+    Pipe(PathBuf),
 }
 
 /// A socket, listening or connecting.
@@ -111,11 +131,14 @@ pub struct ChardevSpec {
     pub reconnect_ms: Option<u64>,
     pub max_clients: Option<usize>,
     pub named_fds: Option<NamedFdsScope>,
+    pub append: Option<bool>,
+    pub logfile: Option<String>,
+    pub logappend: Option<bool>,
 }
 
 impl ChardevSpec {
     /// The backends that there are.
-    pub const BACKENDS: &'static [&'static str] = &["socket", "stdio", "null"];
+    pub const BACKENDS: &'static [&'static str] = &["socket", "stdio", "null", "file", "pipe"];
 
     /// What is meant, and warnings about keys that mean nothing to this device.
     ///
@@ -137,6 +160,14 @@ impl ChardevSpec {
             }
             "stdio" => (ChardevBackend::Stdio, self.idle_keys(None)),
             "null" => (ChardevBackend::Null, self.idle_keys(None)),
+            "file" => {
+                let path = self.path.clone().ok_or(ErrorKind::NoFileName)?.into();
+                (ChardevBackend::File { path, append: self.append.unwrap_or(false) }, self.idle_keys(None))
+            }
+            "pipe" => {
+                let path = self.path.clone().ok_or(ErrorKind::NoDevicePath)?.into();
+                (ChardevBackend::Pipe(path), self.idle_keys(None))
+            }
             other => {
                 return Err(ConfigError::new(ErrorKind::NotADriverName(other.to_owned())).near(
                     other,
@@ -147,8 +178,10 @@ impl ChardevSpec {
         };
         let warnings =
             idle.into_iter().map(|key| format!("'{key}' means nothing here, it is ignored")).collect();
-        let Self { max_clients, named_fds, .. } = self;
-        Ok((ChardevConfig { id, origin: origin.to_owned(), backend, max_clients, named_fds }, warnings))
+        let append = self.logappend.unwrap_or(false);
+        let log = self.logfile.map(|path| LogFile { path: path.into(), append });
+        let (origin, max_clients, named_fds) = (origin.to_owned(), self.max_clients, self.named_fds);
+        Ok((ChardevConfig { id, origin, backend, max_clients, named_fds, log }, warnings))
     }
 
     fn socket(&self) -> Result<SocketConfig, ConfigError> {
@@ -213,8 +246,11 @@ impl ChardevSpec {
         let unix = matches!(address, Some(SocketAddress::Unix { .. }));
         let tcp = matches!(address, Some(SocketAddress::Tcp { .. }));
         let socket = address.is_some();
+        let of = |backends: &[&str]| self.backend.as_deref().is_some_and(|name| backends.contains(&name));
         [
-            ("path", self.path.is_some(), socket),
+            ("path", self.path.is_some(), socket || of(&["file", "pipe"])),
+            ("append", self.append.is_some(), of(&["file"])),
+            ("logappend", self.logappend.is_some(), self.logfile.is_some()),
             ("abstract", self.abstract_name == Some(true), unix),
             ("tight", self.tight.is_some(), unix && self.abstract_name == Some(true)),
             ("host", self.host.is_some(), socket),
@@ -333,6 +369,26 @@ mod tests {
             refusal(ChardevSpec { backend: Some("soket".into()), ..unix() }),
             "'soket' is not a valid char driver name; did you mean 'socket'?"
         );
+    }
+
+    #[test]
+    fn files_and_pipes() {
+        let file = |backend: &str, path: Option<&str>| ChardevSpec {
+            backend: Some(backend.into()),
+            path: path.map(str::to_owned),
+            ..unix()
+        };
+        assert_eq!(refusal(file("file", None)), "chardev: file: no filename given");
+        assert_eq!(refusal(file("pipe", None)), "chardev: pipe: no device path given");
+        let spec = ChardevSpec { append: Some(true), logfile: Some("l".into()), ..file("file", Some("f")) };
+        let (built, warnings) = spec.build("here").unwrap();
+        assert_eq!(built.backend, ChardevBackend::File { path: "f".into(), append: true });
+        assert_eq!(built.log, Some(LogFile { path: "l".into(), append: false }));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let spec = ChardevSpec { append: Some(true), logappend: Some(true), ..file("pipe", Some("p")) };
+        let (built, warnings) = spec.build("here").unwrap();
+        assert_eq!((built.backend, built.log), (ChardevBackend::Pipe("p".into()), None));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod toml;
 
 use std::path::PathBuf;
 
-pub use chardev::{ChardevBackend, ChardevConfig, ChardevSpec, SocketAddress, SocketConfig};
+pub use chardev::{ChardevBackend, ChardevConfig, ChardevSpec, LogFile, SocketAddress, SocketConfig};
 pub use draft::Draft;
 pub use machine::{MemorySize, RtcBase, RtcClock, RtcConfig, Smp, SmpSpec, parse_size, parse_uuid};
 pub use monitor::{AddFdConfig, AddFdSpec, MonitorConfig, MonitorMode, MonitorSpec, NamedFdsScope};
@@ -52,6 +52,8 @@ pub struct Config {
     pub no_shutdown: bool,
     /// Exit instead of resetting the guest.
     pub no_reboot: bool,
+    /// There are commands for tests of monitors.
+    pub test_commands: bool,
     /// Put a time before each log line in text form.
     pub msg_timestamp: bool,
     /// What is logged, and how.

@@ -51,6 +51,8 @@ struct File {
     no_reboot: bool,
     #[serde(default)]
     daemonize: bool,
+    #[serde(default)]
+    test_commands: bool,
     pidfile: Option<PathBuf>,
     #[serde(default)]
     machine: Machine,
@@ -121,6 +123,7 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
     config.preconfig = file.preconfig;
     config.no_reboot = file.no_reboot;
     config.daemonize = file.daemonize;
+    config.test_commands = file.test_commands;
     config.pidfile = file.pidfile;
     config.msg_timestamp = file.log.timestamp;
     config.log.filter = file.log.filter;
