@@ -287,7 +287,8 @@ mod tests {
                 '~' => !n,
                 _ => n,
             });
-            prop_assert_eq!(value(&format!("{signs}{number}")), Ok((expected, "")));
+            let text = format!("{signs}{number}");
+            prop_assert_eq!(value(&text), Ok((expected, "")));
         }
     }
 }

@@ -29,7 +29,7 @@ async fn tree(context: &HumanContext, path: &str) -> CommandResult<String> {
     let ty = match ty {
         Ok(ty) => ty,
         // What is wrong is not the path.
-        Err(error) if !error.to_string().contains(path) => return Err(error),
+        Err(error) if !context.has("qom-get") => return Err(error),
         Err(error) if error.to_string().ends_with("is ambiguous") => {
             return Ok(format!("Warning: Path '{path}' is ambiguous.\n"));
         }
