@@ -7,6 +7,7 @@
 mod capabilities;
 mod core;
 pub mod events;
+pub mod human;
 mod local;
 mod monitor;
 pub mod session;

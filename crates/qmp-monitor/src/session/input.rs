@@ -6,7 +6,7 @@
 //! ([`Connection::try_take`]).
 //!
 //! * It is not: exactly those bytes are taken at once.
-//! * It is: the decoder is shown the bytes up to the end of the next message, and exactly these are read. Fds that
+//! * It is: the decoder (or what else finds messages) is shown the bytes up to the end of the next message, and exactly these are read. Fds that
 //!   arrive with them belong to a write that began inside them, and replace the pending ones before the message
 //!   is looked at.
 //!
@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use chardev::{Connection, Received, Taken};
 use qmp_command::PendingFds;
-use qmp_protocol::{Decoder, Limits, Message};
+use qmp_protocol::{Decoder, Message};
 
 /// How much is read at once.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -50,17 +50,38 @@ impl Source for Connection {
     }
 }
 
+/// What finds messages in bytes: a [`Decoder`], or a human monitor's line discipline.
+pub(crate) trait Framing {
+    type Message;
+    /// The next message. It takes the bytes up to the message's last from `bytes`; all of them, when there is none.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Self::Message>;
+    /// Forgets the beginning of a message.
+    fn reset(&mut self);
+}
+
+impl Framing for Decoder {
+    type Message = Message;
+
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Message> {
+        Self::next(self, bytes)
+    }
+
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
+}
+
 /// A message, and the fds it can see.
 #[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) message: Message,
+pub(crate) struct Arrival<M = Message> {
+    pub(crate) message: M,
     pub(crate) fds: PendingFds,
 }
 
 /// What comes next from a client.
 #[derive(Debug)]
-pub(crate) enum Next {
-    Arrival(Arrival),
+pub(crate) enum Next<M> {
+    Arrival(Arrival<M>),
     /// Bytes that do not end a message.
     Bytes,
     /// The client will send nothing more, or nobody wants it.
@@ -68,11 +89,11 @@ pub(crate) enum Next {
 }
 
 /// What a read brought.
-enum Filled {
+enum Filled<M> {
     /// So many bytes, in the buffer.
     Bytes(usize),
-    /// One message, or bytes that do not end one: the decoder has them.
-    Decoded(Option<Message>),
+    /// One message, or bytes that do not end one: the framing has them.
+    Decoded(Option<M>),
     Eof,
 }
 
@@ -102,8 +123,8 @@ impl Chunk {
 
 /// A client's bytes on their way to messages.
 #[derive(Debug)]
-pub(crate) struct Input {
-    decoder: Decoder,
+pub(crate) struct Input<F: Framing> {
+    framing: F,
     chunk: Chunk,
     pending: PendingFds,
     ended: bool,
@@ -116,10 +137,10 @@ pub(crate) struct Input {
 /// Bytes that cost as much time as a request.
 const BYTES_PER_REQUEST: usize = 1024;
 
-impl Input {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl<F: Framing> Input<F> {
+    pub(crate) fn new(framing: F) -> Self {
         Self {
-            decoder: Decoder::new(limits),
+            framing,
             chunk: Chunk::default(),
             pending: PendingFds::default(),
             ended: false,
@@ -128,16 +149,21 @@ impl Input {
         }
     }
 
-    /// From the next message on, `exec-oob` is understood.
-    pub(crate) fn allow_oob(&mut self) {
-        self.decoder.set_oob(true);
+    /// What finds messages.
+    pub(crate) fn framing(&mut self) -> &mut F {
+        &mut self.framing
+    }
+
+    /// Counts as so many bytes read: what was done for them took longer than reading them.
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.unpaid += bytes;
     }
 
     /// Drops what was read and takes nothing more.
     pub(crate) fn end(&mut self) {
         self.ended = true;
         self.chunk.leave(0);
-        self.decoder.reset();
+        self.framing.reset();
         self.pending = PendingFds::default();
     }
 
@@ -146,7 +172,11 @@ impl Input {
     ///
     /// # Errors
     /// What the transport fails with.
-    pub(crate) fn poll_next(&mut self, source: &impl Source, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+    pub(crate) fn poll_next(
+        &mut self,
+        source: &impl Source,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Next<F::Message>>> {
         if let Some(message) = self.decode_chunk() {
             return Poll::Ready(Ok(Next::Arrival(self.arrival(message))));
         }
@@ -174,22 +204,26 @@ impl Input {
         u32::try_from(cost).unwrap_or(u32::MAX)
     }
 
-    fn arrival(&self, message: Message) -> Arrival {
+    fn arrival(&self, message: F::Message) -> Arrival<F::Message> {
         Arrival { message, fds: self.pending.clone() }
     }
 
-    fn decode_chunk(&mut self) -> Option<Message> {
+    fn decode_chunk(&mut self) -> Option<F::Message> {
         let mut bytes = self.chunk.bytes();
         if bytes.is_empty() {
             return None;
         }
-        let message = self.decoder.next(&mut bytes);
+        let message = self.framing.next(&mut bytes);
         let left = bytes.len();
         self.chunk.leave(left);
         message
     }
 
-    fn poll_fill(&mut self, source: &impl Source, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+    fn poll_fill(
+        &mut self,
+        source: &impl Source,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Filled<F::Message>>> {
         let mut buffer = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
         let filled = loop {
             match self.fill(source, &mut buffer) {
@@ -209,7 +243,7 @@ impl Input {
         filled
     }
 
-    fn fill(&mut self, source: &impl Source, buffer: &mut [u8]) -> io::Result<Filled> {
+    fn fill(&mut self, source: &impl Source, buffer: &mut [u8]) -> io::Result<Filled<F::Message>> {
         let mut shown = match source.try_take(buffer)? {
             Taken::Bytes(0) => return Ok(Filled::Eof),
             Taken::Bytes(len) => {
@@ -219,7 +253,7 @@ impl Input {
             Taken::Fds(len) => &buffer[..len],
         };
         let all = shown.len();
-        let message = self.decoder.next(&mut shown);
+        let message = self.framing.next(&mut shown);
         let len = all - shown.len();
         // What was shown and not taken will be shown again; and each such read costs several system calls.
         self.unpaid += all + BYTES_PER_REQUEST;

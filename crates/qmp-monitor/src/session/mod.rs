@@ -17,11 +17,12 @@
 //! ends by itself when its client leaves and when its monitor or the plane closes, in any case after the running handler
 //! has ended.
 
-mod input;
+pub(crate) mod input;
 mod outbox;
 mod output;
-mod pace;
+pub(crate) mod pace;
 mod state;
+pub(crate) mod writer;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,16 +37,16 @@ use std::time::Duration;
 use chardev::Connection;
 use qmp_command::{Context, Outcome, PendingFds, RouteFuture, Session as _};
 use qmp_protocol::{
-    Error, ErrorClass, Format, Limits, Malformed, Message, Request, Value, encode_error, encode_return,
+    Decoder, Error, ErrorClass, Format, Limits, Malformed, Message, Request, Value, encode_error,
+    encode_return,
 };
-use tokio::time::Sleep;
 
 pub use self::state::{Mode, QmpSession};
 
 use self::input::{Arrival, Input, Next};
-use self::outbox::Outbox;
 pub(crate) use self::pace::Lane;
-use self::pace::Pace;
+use self::pace::{Pace, Turn};
+use self::writer::Writer;
 use crate::core::Core;
 use crate::events::{Subscription, WakeHandle};
 
@@ -122,21 +123,18 @@ pub(crate) struct Session {
     core: Arc<Core>,
     state: Arc<QmpSession>,
     format: Format,
-    input: Input,
-    outbox: Outbox,
+    input: Input<Decoder>,
+    writer: Writer,
     events: Option<Subscription>,
     wake: WakeHandle,
     running: Option<Running>,
     overtaking: Option<Running>,
     queue: VecDeque<Arrival>,
     pace: Pace,
-    stall: Option<Pin<Box<Sleep>>>,
     doomed: Option<End>,
     /// What the client was to get was dropped.
     cut_off: bool,
     monitor_closing: Arc<AtomicBool>,
-    /// Set when the monitor or the plane closes: what is not written by then is not written.
-    farewell: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
@@ -147,27 +145,25 @@ impl Session {
         format: Format,
         monitor_closing: Arc<AtomicBool>,
     ) -> Self {
-        let mut outbox = Outbox::default();
-        core.greet(outbox.buffer(), format);
+        let mut writer = Writer::default();
+        core.greet(writer.buffer(), format);
         let pace = Pace::new(core.lane.clone());
         Self {
-            input: Input::new(core.limits.json.clone()),
+            input: Input::new(Decoder::new(core.limits.json.clone())),
             wake: core.events.sleeper(),
             connection,
             core,
             state,
             format,
-            outbox,
+            writer,
             events: None,
             running: None,
             overtaking: None,
             queue: VecDeque::new(),
             pace,
-            stall: None,
             doomed: None,
             cut_off: false,
             monitor_closing,
-            farewell: None,
         }
     }
 
@@ -185,9 +181,12 @@ impl Session {
         if let Some(end) = self.poll_output(cx) {
             self.doom(end);
         }
-        self.pace_on(turn, cx);
+        let over = self.doomed.is_some();
+        // Output that has just been written below the mark lets input in again.
+        let room = self.writer.len() <= self.core.limits.outbox;
+        self.pace.settle(if over { Turn::Over } else { turn }, room, cx);
         let running = usize::from(self.running.is_some()) + usize::from(self.overtaking.is_some());
-        self.state.gauge(self.queue.len() + running, self.outbox.len());
+        self.state.gauge(self.queue.len() + running, self.writer.len());
         if self.running.is_some() || self.overtaking.is_some() {
             // Whatever happened to the client, a handler is never stopped half way.
             return Poll::Pending;
@@ -195,22 +194,10 @@ impl Session {
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);
         }
-        if turn == Turn::Over && self.outbox.is_empty() {
+        if turn == Turn::Over && self.writer.is_empty() {
             return Poll::Ready(if self.is_closing() { End::Closed } else { End::Left });
         }
         Poll::Pending
-    }
-
-    /// Sees to it that there is another turn when nothing else will bring one.
-    fn pace_on(&mut self, turn: Turn, cx: &mut TaskContext<'_>) {
-        match turn {
-            _ if self.doomed.is_some() => self.pace.pause(),
-            Turn::Spent => self.pace.spent(cx),
-            // Output that has just been written below the mark lets input in again.
-            Turn::Full if self.outbox.len() <= self.core.limits.outbox => self.pace.spent(cx),
-            // Input, a command, or the peer's reading wakes the task.
-            Turn::Full | Turn::Waiting | Turn::Over => self.pace.pause(),
-        }
     }
 
     /// Runs commands and takes requests, as far as it goes without waiting.
@@ -223,7 +210,7 @@ impl Session {
         loop {
             self.poll_running(cx);
             if self.is_closing() {
-                self.farewell.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
+                self.writer.hurry();
                 self.hang_up();
             }
             if self.running.is_none()
@@ -235,7 +222,7 @@ impl Session {
             if self.overtaking.is_some() {
                 return Turn::Waiting;
             }
-            if self.outbox.len() > self.core.limits.outbox {
+            if self.writer.len() > self.core.limits.outbox {
                 return Turn::Full;
             }
             let waiting = self.running.is_some();
@@ -321,8 +308,8 @@ impl Session {
         self.write_events(usize::MAX);
         self.state.count(outcome.is_ok());
         match outcome {
-            Ok(payload) => encode_return(self.outbox.buffer(), &payload, id, self.format),
-            Err(error) => encode_error(self.outbox.buffer(), &error, id, self.format),
+            Ok(payload) => encode_return(self.writer.buffer(), &payload, id, self.format),
+            Err(error) => encode_error(self.writer.buffer(), &error, id, self.format),
         }
         if self.events.is_none() && self.doomed.is_none() && self.state.mode() != Mode::Negotiating {
             self.negotiated();
@@ -332,14 +319,14 @@ impl Session {
     fn refuse(&mut self, error: &Error, id: Option<&Value>) {
         self.write_events(usize::MAX);
         self.state.count(false);
-        encode_error(self.outbox.buffer(), error, id, self.format);
+        encode_error(self.writer.buffer(), error, id, self.format);
     }
 
     /// Events come from now on, none from before.
     fn negotiated(&mut self) {
         self.events = Some(self.core.events.subscribe());
         if self.state.mode() == Mode::OutOfBand {
-            self.input.allow_oob();
+            self.input.framing().set_oob(true);
         }
     }
 
@@ -348,8 +335,7 @@ impl Session {
         tracing::debug!(session = self.state.id(), reason = %end, "a session will end");
         self.hang_up();
         self.cut_off = true;
-        self.outbox.clear();
-        self.stall = None;
+        self.writer.give_up();
         self.events = None;
         self.doomed = Some(end);
     }
@@ -362,19 +348,6 @@ impl Session {
         self.queue.clear();
         self.input.end();
     }
-}
-
-/// What a turn ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// Something must be waited for: input, or a command.
-    Waiting,
-    /// The outbox is above its mark.
-    Full,
-    /// The turn's share is used up.
-    Spent,
-    /// There will be no more requests.
-    Over,
 }
 
 fn expecting_negotiation() -> Error {

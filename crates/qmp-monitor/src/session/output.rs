@@ -1,9 +1,7 @@
 //! What a session says: replies and events to the peer, as fast as it takes them.
 
-use std::future::Future;
 use std::task::Context as TaskContext;
 
-use super::outbox::Flushed;
 use super::{End, Session};
 
 /// Bytes of events that are copied from the common list at a time.
@@ -20,10 +18,10 @@ impl Session {
     pub(super) fn write_events(&mut self, mark: usize) -> bool {
         let Some(events) = &mut self.events else { return false };
         let mut any = false;
-        while self.outbox.len() < mark {
+        while self.writer.len() < mark {
             let Some(raised) = events.next() else { break };
             if !raised.is_extension() || self.state.wants_extension(raised.name()) {
-                self.outbox.buffer().extend_from_slice(raised.bytes(self.format));
+                self.writer.buffer().extend_from_slice(raised.bytes(self.format));
                 any = true;
             }
         }
@@ -39,10 +37,10 @@ impl Session {
         }
         for _ in 0..EVENT_BATCHES {
             let more = self.write_events(EVENT_BATCH);
-            match self.outbox.poll_flush(&self.connection, cx) {
-                Ok(Flushed::All) => self.stall = None,
-                Ok(Flushed::Blocked { progress }) => return self.poll_blocked(progress, cx),
-                Err(error) => return Some(End::Transport(error)),
+            match self.writer.poll_flush(&self.connection, self.core.limits.stall, cx) {
+                Ok(true) => {}
+                Ok(false) => return self.overflow(),
+                Err(end) => return Some(end),
             }
             if !more {
                 return None;
@@ -53,28 +51,8 @@ impl Session {
         None
     }
 
-    /// The peer takes nothing for now: is its time up, or the bound for events exceeded?
-    fn poll_blocked(&mut self, progress: bool, cx: &mut TaskContext<'_>) -> Option<End> {
-        if progress {
-            self.stall = None;
-        }
-        if let Some(farewell) = &mut self.farewell
-            && farewell.as_mut().poll(cx).is_ready()
-        {
-            return Some(End::Closed);
-        }
-        let limit = self.core.limits.stall;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if stall.as_mut().poll(cx).is_ready() {
-            // The peer may have read for all that time and the socket not have said so: it speaks up only when most of
-            // its buffer is free.
-            match self.outbox.push(&self.connection) {
-                Ok(true) => self.stall = None,
-                Ok(false) => return Some(End::Stalled),
-                Err(error) => return Some(End::Transport(error)),
-            }
-            cx.waker().wake_by_ref();
-        }
+    /// The peer takes nothing for now: is the bound for events exceeded?
+    fn overflow(&self) -> Option<End> {
         let extensions = self.state.wants_any_extension();
         let backlog = self.events.as_ref().map_or(0, |events| events.backlog(extensions));
         // Events that the session does not get are passed over when it can write, and kept until then.

@@ -32,6 +32,19 @@ impl Lane {
 
 type Queued = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
+/// What a turn ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Something must be waited for: input, or a command.
+    Waiting,
+    /// The outbox is above its mark.
+    Full,
+    /// The turn's share is used up.
+    Spent,
+    /// There will be nothing more to do.
+    Over,
+}
+
 /// Where a session stands.
 enum State {
     /// Outside the lane.
@@ -70,8 +83,19 @@ impl Pace {
         }
     }
 
+    /// A turn is over: sees to it that there is another one when nothing else will bring it. `room`: the outbox is below
+    /// its mark.
+    pub(crate) fn settle(&mut self, turn: Turn, room: bool, cx: &mut Context<'_>) {
+        match turn {
+            Turn::Spent => self.spent(cx),
+            Turn::Full if room => self.spent(cx),
+            // Input, a command, or the peer's reading wakes the task.
+            Turn::Full | Turn::Waiting | Turn::Over => self.pause(),
+        }
+    }
+
     /// The share is used up and there is more to do: on with it in the lane.
-    pub(crate) fn spent(&mut self, cx: &mut Context<'_>) {
+    fn spent(&mut self, cx: &mut Context<'_>) {
         // Gives up the turn first, so that others come before the next one.
         self.state = State::Free;
         let lane = self.lane.0.clone();
@@ -79,7 +103,7 @@ impl Pace {
     }
 
     /// The session has to wait for something else: its turn is over.
-    pub(crate) fn pause(&mut self) {
+    fn pause(&mut self) {
         if matches!(self.state, State::Turn(_)) {
             self.state = State::Free;
         }
