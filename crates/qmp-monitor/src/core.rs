@@ -1,13 +1,14 @@
 //! What all monitors of one plane share.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use qmp_command::Router;
 use qmp_protocol::{Format, Version, encode_greeting};
 use tokio::runtime::Handle;
 
 use crate::events::EventHub;
+use crate::human::Shell;
 use crate::session::{Lane, SessionLimits};
 
 /// The capabilities that the greeting offers.
@@ -21,6 +22,7 @@ pub struct Core {
     pub(crate) lane: Lane,
     pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
+    shell: OnceLock<Arc<dyn Shell>>,
 }
 
 impl Core {
@@ -35,7 +37,8 @@ impl Core {
             encode_greeting(&mut line, version, CAPABILITIES, format);
             line
         });
-        Arc::new(Self { router, events, limits, lane: Lane::new(), runtime: Handle::current(), greetings })
+        let (lane, runtime) = (Lane::new(), Handle::current());
+        Arc::new(Self { router, events, limits, lane, runtime, greetings, shell: OnceLock::new() })
     }
 
     /// The events.
@@ -51,6 +54,17 @@ impl Core {
     /// The runtime that monitors and sessions run on.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// Gives human monitors a shell: who executes their lines. Without one their clients are turned away. `false` when
+    /// there was one already, which stays.
+    pub fn set_shell(&self, shell: Arc<dyn Shell>) -> bool {
+        self.shell.set(shell).is_ok()
+    }
+
+    /// Who executes the lines of human monitors.
+    pub fn shell(&self) -> Option<&Arc<dyn Shell>> {
+        self.shell.get()
     }
 
     pub(crate) fn greet(&self, out: &mut Vec<u8>, format: Format) {

@@ -1,8 +1,8 @@
-//! QMP monitors: sessions over chardevs, and the events that all of them see.
+//! Monitors: sessions over chardevs, and the events that all QMP sessions see.
 //!
 //! A [`Core`] holds what the monitors of one plane share: the [`Router`](qmp_command::Router), the [`EventHub`], the
 //! greeting, the limits. A [`Monitor`] serves the clients of one chardev, each with a session of its own
-//! ([`session`]); a [`LocalSession`] is the process's own.
+//! ([`session`] for QMP, [`human`] for people); a [`LocalSession`] is the process's own.
 
 mod capabilities;
 mod core;
@@ -15,6 +15,7 @@ pub mod session;
 pub use self::capabilities::qmp_capabilities;
 pub use self::core::Core;
 pub use self::events::{DeclareError, EmitError, EventHub, EventSender, EventSpec};
+pub use self::human::Shell;
 pub use self::local::{LocalError, LocalSession};
 pub use self::monitor::{Monitor, MonitorConfig, MonitorMode, NamedFdsScope};
 pub use self::session::{Mode, QmpSession, SessionLimits};

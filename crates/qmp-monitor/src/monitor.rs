@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::core::Core;
+use crate::human::HumanSession;
 use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
 
 /// What sessions have beyond their own time to end in, before the monitor stops waiting for them.
@@ -39,9 +40,10 @@ pub enum MonitorMode {
     /// QMP.
     #[default]
     Control,
-    /// Lines for people.
+    /// Lines, for people: see [`human`](crate::human).
     Readline {
-        /// Whether lines are echoed and can be edited.
+        /// Whether the client's keys are echoed and edit the line, as always in QEMU 7.2. If not, lines are taken as they
+        /// come.
         echo: bool,
     },
 }
@@ -54,7 +56,7 @@ pub struct MonitorConfig {
     pub id: String,
     /// What it speaks.
     pub mode: MonitorMode,
-    /// Whether replies are indented.
+    /// Whether replies are indented. Nothing to a human monitor.
     pub pretty: bool,
     /// Whose named fds are.
     pub named_fds: NamedFdsScope,
@@ -67,7 +69,7 @@ pub struct MonitorConfig {
 }
 
 impl MonitorConfig {
-    /// A monitor with compact replies and named fds by session.
+    /// A QMP monitor with compact replies and named fds by session.
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -80,7 +82,7 @@ impl MonitorConfig {
         }
     }
 
-    /// A human monitor, which echoes what is typed or not.
+    /// A human monitor, with or without echo and editing. The core needs a [shell](Core::set_shell).
     #[must_use]
     pub fn readline(mut self, echo: bool) -> Self {
         self.mode = MonitorMode::Readline { echo };
@@ -174,6 +176,7 @@ impl Monitor {
         let serving = Serving {
             core: core.clone(),
             id: id.clone(),
+            mode: config.mode,
             pretty: pretty.clone(),
             allowed_uids: config.allowed_uids.clone(),
             on_idle: config.on_idle.clone(),
@@ -236,6 +239,7 @@ impl Monitor {
 struct Serving {
     core: Arc<Core>,
     id: Arc<str>,
+    mode: MonitorMode,
     pretty: Arc<AtomicBool>,
     allowed_uids: Option<Vec<u32>>,
     on_idle: Option<OnIdle>,
@@ -286,22 +290,50 @@ impl Serving {
             tracing::warn!(monitor = &*self.id, peer = %peer.description, "refused: not an allowed user");
             return;
         }
+        let mode = match self.mode {
+            MonitorMode::Control => Mode::Negotiating,
+            MonitorMode::Readline { .. } => Mode::InBand,
+        };
         let named_fds = self.shared_fds.clone().unwrap_or_default();
         // Whoever handed the client in had these rights: it gets no more.
         let handed_in = connection.badge().and_then(|badge| badge.downcast_ref::<Policy>());
         let policy = handed_in.map_or_else(|| self.policy.clone(), |policy| self.policy.and(policy));
-        let state = QmpSession::new(self.id.clone(), credentials, Mode::Negotiating, named_fds, policy);
+        let state = QmpSession::new(self.id.clone(), credentials, mode, named_fds, policy);
         tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
+        let (core, closing) = (self.core.clone(), self.closing.clone());
+        match self.mode {
+            MonitorMode::Control => {
+                let format =
+                    if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
+                let session = Session::new(connection, core, state.clone(), format, closing);
+                self.spawn(state, session, Session::park);
+            }
+            MonitorMode::Readline { echo } => {
+                let Some(shell) = core.shell().cloned() else {
+                    tracing::error!(
+                        monitor = &*self.id,
+                        "nobody executes lines here: a client is turned away"
+                    );
+                    return;
+                };
+                let session = HumanSession::new(connection, core, state.clone(), shell, echo, closing);
+                self.spawn(state, session, HumanSession::park);
+            }
+        }
+    }
+
+    /// Runs a session on a task of its own; `park` is for one that the monitor's end leaves connected.
+    fn spawn<S>(&mut self, state: Arc<QmpSession>, mut session: S, park: fn(S))
+    where
+        S: Future<Output = End> + Unpin + Send + 'static,
+    {
         self.list(&state);
-        let format = if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
-        let mut session =
-            Session::new(connection, self.core.clone(), state.clone(), format, self.closing.clone());
         let (monitor, parking) = (self.id.clone(), self.parking.clone());
         self.sessions.spawn(async move {
             let end = (&mut session).await;
             report(&monitor, &state, &end);
             if matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
-                session.park();
+                park(session);
             }
         });
     }

@@ -177,19 +177,15 @@ impl<F: Framing> Input<F> {
         source: &impl Source,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Next<F::Message>>> {
-        if let Some(message) = self.decode_chunk() {
-            return Poll::Ready(Ok(Next::Arrival(self.arrival(message))));
+        if !self.chunk.bytes().is_empty() {
+            return Poll::Ready(Ok(self.decode_chunk()));
         }
         if self.ended {
             return Poll::Ready(Ok(Next::End));
         }
         Poll::Ready(Ok(match ready!(self.poll_fill(source, cx))? {
-            Filled::Bytes(_) => match self.decode_chunk() {
-                Some(message) => Next::Arrival(self.arrival(message)),
-                None => Next::Bytes,
-            },
-            Filled::Decoded(Some(message)) => Next::Arrival(self.arrival(message)),
-            Filled::Decoded(None) => Next::Bytes,
+            Filled::Bytes(_) => self.decode_chunk(),
+            Filled::Decoded(message) => self.next_of(message),
             Filled::Eof => {
                 self.end();
                 Next::End
@@ -204,19 +200,19 @@ impl<F: Framing> Input<F> {
         u32::try_from(cost).unwrap_or(u32::MAX)
     }
 
-    fn arrival(&self, message: F::Message) -> Arrival<F::Message> {
-        Arrival { message, fds: self.pending.clone() }
+    fn next_of(&self, message: Option<F::Message>) -> Next<F::Message> {
+        match message {
+            Some(message) => Next::Arrival(Arrival { message, fds: self.pending.clone() }),
+            None => Next::Bytes,
+        }
     }
 
-    fn decode_chunk(&mut self) -> Option<F::Message> {
+    fn decode_chunk(&mut self) -> Next<F::Message> {
         let mut bytes = self.chunk.bytes();
-        if bytes.is_empty() {
-            return None;
-        }
         let message = self.framing.next(&mut bytes);
         let left = bytes.len();
         self.chunk.leave(left);
-        message
+        self.next_of(message)
     }
 
     fn poll_fill(
