@@ -25,9 +25,12 @@ use crate::metadata::{Concurrency, Metadata};
 /// The longest pattern, in bytes.
 const PATTERN_MAX: usize = 256;
 
-/// Commands that no policy refuses: without the first there is no session; the second lets commands through that
-/// are checked one by one; the third changes only which events its own session gets.
-const ALWAYS: [&str; 3] = ["qmp_capabilities", "human-monitor-command", "x-events"];
+/// Without it there is no session: no policy refuses it.
+const NEGOTIATION: &str = "qmp_capabilities";
+
+/// Commands that need not be allowed, and can be denied: what the first one executes is checked for itself; the second
+/// changes only which events its own session gets.
+const HARMLESS: [&str; 2] = ["human-monitor-command", "x-events"];
 
 /// A pattern that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -129,12 +132,16 @@ impl Rules {
     }
 
     fn allow_command(&self, command: &Metadata) -> bool {
+        let denied = self.deny.iter().any(|p| p.covers(command.name, None));
+        if HARMLESS.contains(&command.name) {
+            return !denied;
+        }
         if self.read_only && command.concurrency != Concurrency::ReadOnly {
             return false;
         }
         // A pattern with a type lets the command in, which then asks about the type.
         let allowed = |patterns: &Vec<Pattern>| patterns.iter().any(|p| glob(&p.command, command.name));
-        self.allow.as_ref().is_none_or(allowed) && !self.deny.iter().any(|p| p.covers(command.name, None))
+        self.allow.as_ref().is_none_or(allowed) && !denied
     }
 
     fn allow_type(&self, command: &str, ty: &str) -> bool {
@@ -170,13 +177,13 @@ impl Policy {
         Self(all)
     }
 
-    /// May the command be used at all? `qmp_capabilities`, `x-events` and `human-monitor-command` always may; what the
-    /// last one executes is checked for itself.
+    /// May the command be used at all? `qmp_capabilities` always may. `x-events` and `human-monitor-command` may unless they
+    /// are denied; what the latter executes is checked for itself.
     ///
     /// # Errors
     /// What the client sees.
     pub fn check_command(&self, command: &Metadata) -> Result<(), CommandError> {
-        if self.0.is_empty() || ALWAYS.contains(&command.name) {
+        if self.0.is_empty() || command.name == NEGOTIATION {
             return Ok(());
         }
         self.check(command.name, |rules| rules.allow_command(command))
@@ -334,6 +341,9 @@ mod tests {
             (Rules::new().allow(["stop", "cont"]).unwrap(), Rules::new().allow(["cont", "quit"]).unwrap());
         let (a, b) = (Policy::from(a), Policy::from(b));
         let both = a.and(&b);
+        assert!(may(&both, "human-monitor-command") && may(&both, "x-events"));
+        assert!(!may(&Policy::from(Rules::new().deny(["human-*"]).unwrap()), "human-monitor-command"));
+        assert!(may(&Policy::from(Rules::new().deny(["*"]).unwrap()), "qmp_capabilities"));
         assert!(may(&both, "cont") && !may(&both, "stop") && !may(&both, "quit"));
         assert_eq!(both.and(&a).0.len(), 2, "the same rules are kept once");
         assert!(Policy::UNRESTRICTED.and(&Policy::from(Rules::new())).is_unrestricted());

@@ -40,10 +40,22 @@ pub struct HumanCommand {
     pub(super) args: Vec<HumanArg>,
     pub(super) allow_preconfig: bool,
     pub(super) exclusive: bool,
+    pub(super) effect: Effect,
     pub(super) completes: Completes,
     pub(super) handler: Handler,
     /// What may follow the name instead of arguments.
     pub(super) sub_commands: Option<Table>,
+}
+
+/// What a command does by itself, as far as policies ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing but what the QMP commands do that it calls, which are asked about themselves.
+    Calls,
+    /// It reads.
+    Reads,
+    /// It may change something.
+    Acts,
 }
 
 /// What the first argument can be completed to.
@@ -69,6 +81,7 @@ impl HumanCommand {
             args: Vec::new(),
             allow_preconfig: false,
             exclusive: false,
+            effect: Effect::Acts,
             completes: Completes::Nothing,
         }
     }
@@ -82,6 +95,12 @@ impl HumanCommand {
     /// Each of its names.
     pub(super) fn names(&self) -> std::str::Split<'static, char> {
         self.name.split('|')
+    }
+
+    /// The same command, which does nothing but to call QMP commands or to compute.
+    pub(super) fn only_calls(mut self) -> Self {
+        self.effect = Effect::Calls;
+        self
     }
 
     /// The same command, with sub-commands.
@@ -109,6 +128,7 @@ pub struct HumanCommandBuilder {
     args: Vec<HumanArg>,
     allow_preconfig: bool,
     exclusive: bool,
+    effect: Effect,
     completes: Completes,
 }
 
@@ -141,6 +161,13 @@ impl HumanCommandBuilder {
     /// QMP command: it would wait for itself, so it gets an error.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
+        self
+    }
+
+    /// Changes nothing by itself, so that monitors whose policy is to read only may use it. (QMP commands that it calls are
+    /// asked about themselves.)
+    pub fn read_only(mut self) -> Self {
+        self.effect = Effect::Reads;
         self
     }
 
@@ -194,6 +221,7 @@ impl HumanCommandBuilder {
             args: self.args,
             allow_preconfig: self.allow_preconfig,
             exclusive: self.exclusive,
+            effect: self.effect,
             completes: self.completes,
             handler,
             sub_commands: None,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use qmp_command::layers::authorize::log_refusal;
 use qmp_command::layers::permit::Permit;
 use qmp_command::{CommandError, CommandResult, Context};
 
 use super::args::HumanArgs;
-use super::command::HumanCommand;
+use super::command::{Effect, HumanCommand};
 use super::context::HumanContext;
 use super::cursor::Cursor;
 use super::format::LastFormat;
@@ -126,8 +127,15 @@ impl Human {
 
     /// Whether the line's sender may use a human command as such. What a command does by calling QMP commands is decided
     /// when it calls them; this is for what it does itself (`o`, an author's own).
-    fn authorize(&self, _command: &HumanCommand, _context: &Context) -> CommandResult<()> {
-        Ok(())
+    ///
+    /// Rules know it as `human-monitor-command:NAME`, with the first of its names.
+    fn authorize(&self, command: &HumanCommand, context: &Context) -> CommandResult<()> {
+        if command.effect == Effect::Calls {
+            return Ok(());
+        }
+        let name = command.name.split('|').next().unwrap_or(command.name);
+        let checked = context.policy().check_human(name, command.effect == Effect::Reads);
+        checked.inspect_err(|refusal| log_refusal(context, refusal))
     }
 }
 

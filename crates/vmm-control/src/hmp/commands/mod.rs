@@ -27,9 +27,10 @@ pub(super) fn commands() -> Vec<HumanCommand> {
         chardevs::commands(),
         qom::commands(),
         cpus::commands(),
-        ports::commands(),
     ];
-    groups.into_iter().flatten().collect()
+    let calling = groups.into_iter().flatten().map(HumanCommand::only_calls);
+    // These reach the machine itself.
+    calling.chain(ports::commands()).collect()
 }
 
 /// A command that only calls a QMP command without arguments, and says nothing.

@@ -15,6 +15,7 @@ pub(super) fn commands() -> Vec<HumanCommand> {
             .arg(HumanArg::long("val"))
             .params("/fmt expr")
             .help("show what an expression comes to")
+            .read_only()
             .immediate(|_, args| {
                 Ok(format!("{}\n", args.format("fmt").show(args.number("val").unwrap_or_default())))
             }),
