@@ -213,8 +213,7 @@ impl Monitor {
     /// when the chardev can have that; a session whose command runs hands its client over when that has ended.
     pub async fn detach(mut self) {
         self.parking.store(true, Ordering::Release);
-        self.closing.store(true, Ordering::Release);
-        self.core.events.wake_all();
+        // The task gives the front end back before it tells the sessions, so that it does not get their clients again.
         self.stop.send_replace(true);
         // An error says that the task is gone, and the front end with it.
         let _ = self.released.wait_for(|released| *released).await;
@@ -258,6 +257,7 @@ impl Serving {
         let mut more = true;
         loop {
             tokio::select! {
+                biased;
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 Some(ended) = self.sessions.join_next() => {
                     self.reap(ended);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use qmp_monitor::{NamedFdsScope, SessionLimits};
+use qmp_monitor::{Monitor, MonitorConfig, NamedFdsScope, SessionLimits};
 
 use crate::support::{Client, echo_of, fixture, fixture_with};
 
@@ -126,7 +126,7 @@ async fn a_line_sees_the_newest_fds_that_began_before_its_end() {
 #[tokio::test]
 async fn names_of_fds_are_the_sessions_or_the_monitors() {
     for (scope, kept) in [(NamedFdsScope::Session, ""), (NamedFdsScope::Monitor, "a")] {
-        let configure = |config: qmp_monitor::MonitorConfig| config.readline(true).named_fds(scope);
+        let configure = |config: MonitorConfig| config.readline(true).named_fds(scope);
         let fixture = fixture_with(SessionLimits::default(), configure).await;
         let mut client = Client::greeted(&fixture).await;
         client.send_fds("getfd a\r", &[File::open("/dev/null").unwrap().into()]);
@@ -172,4 +172,25 @@ async fn the_planes_end_is_the_sessions_end() {
     let client = Client::greeted(&fixture).await;
     fixture.core.close();
     assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_detached_client_is_the_next_monitors() {
+    let fixture = fixture().await;
+    let mut client = Client::greeted(&fixture).await;
+    client.send("ech").await;
+    client.expect("e\x1b[K\x1b[Dec\x1b[K\x1b[D\x1b[Dech\x1b[K").await;
+    fixture.monitor.detach().await;
+    client.send("echo new\r").await;
+    let front_end = fixture.chardev.front_end(64).unwrap();
+    let _next = Monitor::start(fixture.core.clone(), &MonitorConfig::new("n").readline(true), front_end);
+    client.expect("Words here\r\n? ").await;
+    client.expect(&echo_of("echo new")).await;
+    client.expect("new\r\n? ").await;
+}
+
+#[tokio::test]
+async fn without_a_shell_clients_are_turned_away() {
+    let fixture = crate::support::without_shell().await;
+    assert_eq!(Client::connect(&fixture).await.rest().await, "");
 }

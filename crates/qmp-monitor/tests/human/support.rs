@@ -30,6 +30,12 @@ pub(crate) struct Words {
     pub(crate) lines: Mutex<Vec<String>>,
 }
 
+impl Words {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { gate: Semaphore::new(0), executed: AtomicUsize::new(0), lines: Mutex::default() })
+    }
+}
+
 const WORDS: [&str; 9] =
     ["burst", "echo", "getfd", "inode", "names", "panic-call", "panic-later", "wait", "who"];
 
@@ -92,6 +98,7 @@ pub(crate) struct Fixture {
     pub(crate) core: Arc<Core>,
     pub(crate) monitor: Monitor,
     pub(crate) words: Arc<Words>,
+    pub(crate) chardev: Arc<Chardev>,
     path: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -104,22 +111,34 @@ pub(crate) async fn fixture_with(
     limits: SessionLimits,
     configure: impl FnOnce(MonitorConfig) -> MonitorConfig,
 ) -> Fixture {
+    let core = core(limits);
+    let words = Words::new();
+    assert!(core.set_shell(Arc::new(Handle(words.clone()))));
+    serve(core, words, &configure(MonitorConfig::new("h"))).await
+}
+
+/// A human monitor on a core without a shell.
+pub(crate) async fn without_shell() -> Fixture {
+    let words = Words::new();
+    serve(core(SessionLimits::default()), words, &MonitorConfig::new("h").readline(true)).await
+}
+
+fn core(limits: SessionLimits) -> Arc<Core> {
     let hub = EventHub::new([EventSpec::standard::<()>("STOP")]).unwrap();
     let router = Router::builder().command(qmp_capabilities()).build().unwrap();
     let version = Version { major: 7, minor: 2, micro: 0, package: "test".into() };
     let core = Core::new(Arc::new(router), hub.clone(), &version, limits);
-    let words =
-        Arc::new(Words { gate: Semaphore::new(0), executed: AtomicUsize::new(0), lines: Mutex::default() });
-    assert!(core.set_shell(Arc::new(Handle(words.clone()))));
     tokio::spawn(async move { hub.run().await });
+    core
+}
 
+async fn serve(core: Arc<Core>, words: Arc<Words>, config: &MonitorConfig) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.sock");
     let backend = Backend::Socket(SocketOptions::server(Address::unix(&path)));
     let chardev = Arc::new(Chardev::open("c", backend, 128).await.unwrap());
-    let config = configure(MonitorConfig::new("h"));
-    let monitor = Monitor::start(core.clone(), &config, chardev.front_end(64).unwrap());
-    Fixture { core, monitor, words, path, _dir: dir }
+    let monitor = Monitor::start(core.clone(), config, chardev.front_end(64).unwrap());
+    Fixture { core, monitor, words, chardev, path, _dir: dir }
 }
 
 impl Fixture {

@@ -16,7 +16,8 @@ impl Terminal {
     fn show(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;
-            let sequences: [(&[u8], fn(&mut Self)); 5] = [
+            type Act = fn(&mut Terminal);
+            let sequences: [(&[u8], Act); 5] = [
                 (b"[D", |t| t.column = t.column.checked_sub(1).unwrap()),
                 (b"[C", |t| t.column += 1),
                 (b"[K", |t| t.row.truncate(t.column)),
