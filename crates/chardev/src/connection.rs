@@ -12,6 +12,7 @@ use crate::badge::Badge;
 use crate::scm::{Peeked, Received, Taken};
 use crate::shared::{Client, Slot};
 use crate::stream::Stream;
+use crate::terminal::RawTerminal;
 
 /// One connected client: its socket, and its place among the clients that the front end takes at once. Dropping it
 /// closes the one and frees the other.
@@ -130,6 +131,15 @@ impl Connection {
     #[must_use]
     pub fn carries_fds(&self) -> bool {
         self.stream.carries_fds()
+    }
+
+    /// Puts the terminal that is read, if it is one, into raw mode until what comes back is dropped; for who draws on it,
+    /// as a line editor does. `None` for all else, and for a terminal that another process has the foreground of.
+    ///
+    /// # Errors
+    /// What the terminal says.
+    pub fn raw_terminal(&self) -> io::Result<Option<RawTerminal>> {
+        self.stream.terminal().map_or(Ok(None), RawTerminal::new)
     }
 
     /// Tells the peer that nothing more will be written. Reading goes on. Nothing happens on files and stdio.

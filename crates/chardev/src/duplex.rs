@@ -48,6 +48,14 @@ impl Duplex {
         Ok(Self { input, output: Output::new(output)?, output_is_socket, _keep: keep })
     }
 
+    /// What is read.
+    pub(crate) fn input(&self) -> Option<BorrowedFd<'_>> {
+        Some(match self.input.as_ref()? {
+            Input::Polled(receiver) => receiver.as_fd(),
+            Input::AlwaysReady(fd) => fd.as_fd(),
+        })
+    }
+
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.input {
             Some(Input::Polled(receiver)) => receiver.poll_read_ready(cx),

@@ -63,6 +63,7 @@ mod stdio;
 mod stream;
 #[cfg(feature = "tcp")]
 mod tcp;
+mod terminal;
 mod unix;
 
 pub use backend::{Address, Backend, FileOptions, LogOptions, OpenOptions, SocketOptions};
@@ -73,3 +74,4 @@ pub use error::{AttachError, OpenError};
 pub use front_end::FrontEnd;
 pub use opener::{OpenedFile, Opener};
 pub use scm::{MAX_FDS, Peeked, Received, Taken};
+pub use terminal::{RawTerminal, restore_terminals};

@@ -1,7 +1,7 @@
 //! The kinds of stream under a connection, and the system calls on each, inside tokio's `try_io`.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -138,6 +138,14 @@ impl Stream {
         // What is not asked for is reported all the same: that it hung up, that it failed.
         let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
         matches!(poll(&mut asked, Some(&Timespec::default())), Ok(ready) if ready > 0)
+    }
+
+    /// What is read, if that could be a terminal.
+    pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Files(files) => files.input(),
+            _ => None,
+        }
     }
 
     pub(crate) fn carries_fds(&self) -> bool {

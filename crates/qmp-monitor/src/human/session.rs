@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 
-use chardev::Connection;
+use chardev::{Connection, RawTerminal};
 use qmp_command::{Context, Session as _};
 
 use super::discipline::{Discipline, Heard};
@@ -52,6 +52,8 @@ pub(crate) struct HumanSession {
     /// What the client was to get was dropped.
     cut_off: bool,
     monitor_closing: Arc<AtomicBool>,
+    /// The editor draws on the terminal, if the client is one.
+    terminal: Option<RawTerminal>,
 }
 
 impl HumanSession {
@@ -64,7 +66,16 @@ impl HumanSession {
         echo: bool,
         monitor_closing: Arc<AtomicBool>,
     ) -> Self {
+        let terminal = match echo {
+            true => connection.raw_terminal(),
+            false => Ok(None),
+        };
+        let terminal = terminal.unwrap_or_else(|error| {
+            tracing::warn!(session = state.id(), %error, "the terminal stays as it is");
+            None
+        });
         let mut session = Self {
+            terminal,
             input: Input::new(Discipline::new(shell.prompt(), echo)),
             wake: core.events.sleeper(),
             pace: Pace::new(core.lane.clone()),
@@ -86,6 +97,8 @@ impl HumanSession {
     /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of an answer.
     pub(crate) fn park(self) {
         if !self.cut_off {
+            // Before somebody else begins with it.
+            drop(self.terminal);
             self.connection.park();
         }
     }
