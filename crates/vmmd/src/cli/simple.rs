@@ -151,6 +151,8 @@ pub(super) fn sandbox(value: &str) -> Result<(), ConfigError> {
 pub(super) fn qtest_log(value: &str) -> QtestLog {
     match value {
         "none" => QtestLog::None,
+        // Opened by this name it would be cut off where it is a file, and written over by the other log.
+        "/dev/fd/2" | "/dev/stderr" | "/proc/self/fd/2" => QtestLog::Stderr,
         path => QtestLog::File(path.into()),
     }
 }

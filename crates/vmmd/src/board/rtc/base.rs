@@ -36,6 +36,11 @@ impl Base {
         }
     }
 
+    /// Whether that is the host's time of day, in some zone.
+    pub(crate) fn is_hosts_time(&self) -> bool {
+        matches!(self, Self::Local(_) | Self::Ahead(0))
+    }
+
     /// How many seconds a clock that shows the civil second `shown` at `host` is ahead of an untouched one.
     ///
     /// A local time is taken for the moment at which it will be that time here, so summer time counts on the day that

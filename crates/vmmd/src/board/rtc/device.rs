@@ -26,11 +26,13 @@ impl RtcDevice {
     /// How many there are.
     pub(crate) const PORTS: u16 = 2;
 
-    /// A clock that shows what `base` says, and goes on with `drive`.
+    /// A clock that shows what `base` says, and goes on with `drive`. Its seconds begin with the host's where it shows the
+    /// host's time, else now.
     pub(crate) fn new(base: Base, drive: Drive, qom_path: String) -> Self {
+        let in_step = matches!(drive, Drive::Host) && base.is_hosts_time();
         let (host, now) = (host_time(), drive.now());
         let second = base.civil(whole_seconds(host));
-        let phase = i64::from(host.subsec_nanos());
+        let phase = if in_step { i64::from(host.subsec_nanos()) } else { 0 };
         Self { rtc: Mutex::new(Rtc::new(second, phase, now)), drive, base, qom_path, events: OnceLock::new() }
     }
 
