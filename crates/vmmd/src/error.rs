@@ -210,9 +210,12 @@ pub enum ErrorKind {
     /// `pretty=on` on a human monitor.
     #[error("'pretty' is not compatible with HMP monitors")]
     PrettyHuman,
-    /// A human monitor.
-    #[error("human monitors come later; give mode=control for a QMP monitor")]
-    HumanMonitor,
+    /// A rule that names no command.
+    #[error("{0}")]
+    Pattern(String),
+    /// A device before there is a machine to plug it into.
+    #[error("devices cannot be given with --preconfig; plug them with device_add after x-exit-preconfig")]
+    DevicePreconfig,
     /// The monitor and its chardev say different things.
     #[error("'{name}' is {here} here but {there} on chardev '{chardev}'")]
     Contradiction {

@@ -27,3 +27,4 @@ pub mod qtest;
 pub mod reference;
 pub mod serve;
 pub mod suggest;
+mod texts;

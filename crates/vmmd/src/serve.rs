@@ -14,14 +14,18 @@ use vmm_control::chardev::{
     Address, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions, inherited,
 };
 use vmm_control::{
-    BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, ShutdownCause, fd_registry,
+    BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError, Rules, ShutdownCause,
+    fd_registry,
 };
 
 use crate::board::{Board, CreateError};
 use crate::cli;
-use crate::config::{self, ChardevBackend, ChardevConfig, Config, LogFile, SocketAddress, SocketConfig};
+use crate::config::{
+    self, ChardevBackend, ChardevConfig, Config, LogFile, MonitorMode, SocketAddress, SocketConfig,
+};
 use crate::errno;
 use crate::qtest;
+use crate::texts;
 
 /// Clients that a monitor takes at once when nobody says.
 pub const MAX_CLIENTS: usize = 64;
@@ -58,6 +62,22 @@ pub enum StartError {
     /// The qtest server's log cannot be made, or its chardev has another user.
     #[error("{origin}: {reason}")]
     Qtest {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// A monitor's rules are none.
+    #[error("{origin}: {source}")]
+    Policy {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        source: PatternError,
+    },
+    /// An object or a device cannot be made.
+    #[error("{origin}: {reason}")]
+    Made {
         /// Where the configuration says so.
         origin: String,
         /// Why.
@@ -104,8 +124,16 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         board.create().await?;
     }
     add_fds(config, &plane)?;
+    // What serves no chardev is there before anybody can ask for it.
+    let (late, early): (Vec<_>, Vec<_>) = config.objects.iter().partition(|it| texts::needs_chardevs(it));
+    texts::add_objects(&plane, early).await?;
+    let rest = async {
+        open_all(config, &plane).await?;
+        texts::add_objects(&plane, late).await?;
+        texts::add_devices(&plane, &config.devices).await
+    };
     let opened = tokio::select! {
-        opened = open_all(config, &plane) => Some(opened?),
+        opened = rest => Some(opened?),
         () = signals.terminated() => None,
     };
     match opened {
@@ -209,21 +237,45 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
         if let Some(monitor) = monitor {
             let filename = opened.filename();
             let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
-            tracing::info!(monitor = monitor.id, "serving QMP on {place}");
+            let what = match monitor.mode {
+                MonitorMode::Control => "QMP",
+                MonitorMode::Readline => "a monitor for people",
+            };
+            tracing::info!(monitor = monitor.id, "serving {what} on {place}");
             plane
-                .add_monitor(monitor_config(config, monitor), &opened, max_clients)
+                .add_monitor(monitor_config(config, monitor)?, &opened, max_clients)
                 .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
         }
     }
     Ok(())
 }
 
-fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> MonitorConfig {
+fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> Result<MonitorConfig, StartError> {
     let scope = match config.named_fds(monitor) {
         Some(config::NamedFdsScope::Monitor) => NamedFdsScope::Monitor,
         Some(config::NamedFdsScope::Session) | None => NamedFdsScope::Session,
     };
-    MonitorConfig::new(&monitor.id).pretty(monitor.pretty).named_fds(scope)
+    let limits = &monitor.limits;
+    // Patterns were checked when they were read.
+    let allow = |rules: Rules| match &limits.allow {
+        Some(allow) => rules.allow(allow),
+        None => Ok(rules),
+    };
+    let rules = Rules::new()
+        .read_only(limits.read_only)
+        .own_fd_sets(limits.fdsets == config::FdSetsScope::Own)
+        .deny(&limits.deny)
+        .and_then(allow)
+        .map_err(|error| StartError::Policy { origin: monitor.origin.clone(), source: error })?;
+    let made = MonitorConfig::new(&monitor.id)
+        .pretty(monitor.pretty)
+        .named_fds(scope)
+        .allowed_uids(limits.allowed_uids.clone())
+        .policy(rules.into());
+    Ok(match monitor.mode {
+        MonitorMode::Control => made,
+        MonitorMode::Readline => made.readline(true),
+    })
 }
 
 async fn open(

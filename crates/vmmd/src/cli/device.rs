@@ -4,7 +4,7 @@ use super::help;
 use super::keyval::{Pair, split, take_value};
 use super::parse::Given;
 use super::simple::pairs;
-use crate::config::{ChardevSpec, Draft, MonitorMode, MonitorSpec};
+use crate::config::{ChardevSpec, Draft, FdSetsScope, MonitorMode, MonitorSpec};
 use crate::error::{ConfigError, ErrorKind};
 use crate::suggest;
 
@@ -49,7 +49,19 @@ const DEVICE_KEYS: &[&str] = &[
     "logappend",
 ];
 
-const MON_KEYS: &[&str] = &["chardev", "id", "mode", "pretty", "max-clients", "named-fds"];
+const MON_KEYS: &[&str] = &[
+    "chardev",
+    "id",
+    "mode",
+    "pretty",
+    "max-clients",
+    "named-fds",
+    "allow",
+    "deny",
+    "read-only",
+    "fdsets",
+    "allowed-uids",
+];
 
 /// Kinds of character device that QEMU has besides ours.
 const OTHER_BACKENDS: &[&str] = &[
@@ -115,10 +127,31 @@ pub(super) fn mon(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
             "pretty" => spec.pretty = Some(pair.switch()?),
             "max-clients" => spec.max_clients = Some(pair.clients()?),
             "named-fds" => spec.named_fds = Some(pair.scope()?),
+            // These add up: allow=query-*,allow=stop.
+            "allow" => spec.allow.get_or_insert_default().push(pair.value),
+            "deny" => spec.deny.get_or_insert_default().push(pair.value),
+            "read-only" => spec.read_only = Some(pair.switch()?),
+            "fdsets" => {
+                let scope = FdSetsScope::from_word(&pair.value);
+                let wrong = || ErrorKind::choice("fdsets", &pair.value, FdSetsScope::WORDS);
+                spec.fdsets = Some(scope.ok_or_else(wrong)?);
+            }
+            "allowed-uids" => {
+                let uid = u32::try_from(pair.number()?).map_err(|_| ErrorKind::number(&pair.key))?;
+                spec.allowed_uids.get_or_insert_default().push(uid);
+            }
             _ => return Err(pair.unknown(MON_KEYS)),
         }
     }
     draft.monitor(spec, &item.origin)
+}
+
+/// `-monitor DEV`: as `-qmp`, with a monitor for people on it; `none` for none.
+pub(super) fn monitor(item: &Given, count: &mut usize, draft: &mut Draft) -> Result<(), ConfigError> {
+    if item.value == "none" {
+        return Ok(());
+    }
+    on_device(item, MonitorMode::Readline, false, count, draft)
 }
 
 /// `-qmp DEV`: `unix:PATH,...`, `tcp:HOST:PORT,...`, `stdio`, `null`, `file:PATH`, `pipe:PATH`,
@@ -130,8 +163,17 @@ pub(super) fn qmp(
     count: &mut usize,
     draft: &mut Draft,
 ) -> Result<(), ConfigError> {
-    let mut monitor =
-        MonitorSpec { mode: Some(MonitorMode::Control), pretty: Some(pretty), ..MonitorSpec::default() };
+    on_device(item, MonitorMode::Control, pretty, count, draft)
+}
+
+fn on_device(
+    item: &Given,
+    mode: MonitorMode,
+    pretty: bool,
+    count: &mut usize,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
+    let mut monitor = MonitorSpec { mode: Some(mode), pretty: Some(pretty), ..MonitorSpec::default() };
     if let Some(id) = item.value.strip_prefix("chardev:") {
         // An id of nobody's is "not found" whatever it looks like, so only a well-formed one names the monitor.
         monitor.chardev = Some(id.to_owned());

@@ -67,6 +67,12 @@ pub enum Opt {
     Chardev,
     /// `-mon`.
     Mon,
+    /// `-monitor`.
+    Monitor,
+    /// `-object`.
+    Object,
+    /// `-device`.
+    Device,
     /// `-add-fd`.
     AddFd,
     /// `-S`.

@@ -105,12 +105,10 @@ const fn no(name: &'static str, reason: &'static str) -> OptionSpec {
 
 const DISKS: &str = "it has no disks";
 const DEVICES: &str = "devices are not given on the command line";
-const OBJECTS: &str = "objects are not given on the command line";
 const MEMORY: &str = "only the size of the guest's memory can be chosen";
 const CPUS: &str = "the virtual CPUs have no model, as they run no guest code";
 const FIRMWARE: &str = "the guest boots nothing";
 const DISPLAY: &str = "it has no display";
-const HUMAN: &str = "human monitors come later";
 const PORTS: &str = "its machines have no such port";
 const AUDIO: &str = "it has no sound";
 const NETWORK: &str = "it has no network";
@@ -200,10 +198,25 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     option(
         "mon",
-        Some("[chardev=]ID,mode=control[,pretty=on]"),
+        Some("[chardev=]ID[,mode=control|readline][,...]"),
         Opt::Mon,
         Group::Monitors,
-        "a QMP monitor on the chardev ID",
+        "a monitor on the chardev ID, with limits if need be",
+    ),
+    option("monitor", Some("DEV|none"), Opt::Monitor, Group::Monitors, "a monitor for people on DEV"),
+    option(
+        "object",
+        Some("TYPE,id=ID[,...]"),
+        Opt::Object,
+        Group::Monitors,
+        "an object, as object-add makes it",
+    ),
+    option(
+        "device",
+        Some("DRIVER[,id=ID][,...]"),
+        Opt::Device,
+        Group::Monitors,
+        "a device, as device_add plugs it",
     ),
     option(
         "add-fd",
@@ -281,7 +294,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     idle("nodefaults", None),
     idle("no-user-config", None),
     idle("nographic", None),
-    absent("monitor", "none", &["none"], HUMAN),
     absent("serial", "none|null", &["none", "null"], PORTS),
     absent("parallel", "none", &["none"], PORTS),
     absent("vga", "none", &["none"], DISPLAY),
@@ -310,7 +322,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("D", LOGGING),
     no("d", LOGGING),
     no("debugcon", DEVICES),
-    no("device", DEVICES),
     no("dfilter", DEBUG),
     no("drive", DISKS),
     no("dtb", FIRMWARE),
@@ -343,7 +354,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     no("no-hpet", X86),
     no("no-quit", DISPLAY),
     no("numa", MEMORY),
-    no("object", OBJECTS),
     no("old-param", FIRMWARE),
     no("option-rom", FIRMWARE),
     no("perfmap", DEBUG),

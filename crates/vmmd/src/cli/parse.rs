@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{self, OptionSpec};
 use super::{Opt, Outcome, Run, device, hardware, help, machine, simple};
-use crate::config::{Draft, LogFormat, toml};
+use crate::config::{Draft, LogFormat, TextConfig, toml};
 use crate::errno;
 use crate::error::{ConfigError, ErrorKind};
 use crate::reference::Form;
@@ -127,6 +127,13 @@ impl Walk {
             Opt::QtestLog => draft.qtest_log = simple::qtest_log(value),
             Opt::Qmp { pretty } => device::qmp(item, pretty, &mut self.monitors, draft)?,
             Opt::Mon => device::mon(item, draft)?,
+            Opt::Monitor => device::monitor(item, &mut self.monitors, draft)?,
+            Opt::Object => {
+                config.objects.push(TextConfig { origin: item.origin.clone(), text: item.value.clone() })
+            }
+            Opt::Device => {
+                config.devices.push(TextConfig { origin: item.origin.clone(), text: item.value.clone() })
+            }
             Opt::AddFd => simple::add_fd(item, draft)?,
             Opt::Name => simple::name(item, draft)?,
             Opt::Action => simple::action(item, draft)?,

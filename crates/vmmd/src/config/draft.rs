@@ -104,6 +104,9 @@ impl Draft {
             machine.smp = spec.build(machine.kind).map_err(|error| error.at(origin))?;
         }
         self.check_stdio()?;
+        if let (Some(device), true) = (self.config.devices.first(), self.config.preconfig) {
+            return Err(ConfigError::new(ErrorKind::DevicePreconfig).at(&device.origin));
+        }
         let mut used = HashSet::new();
         if let Some((chardev, origin)) = self.qtest.take() {
             self.find_chardev(&chardev).map_err(|error| error.at(&origin))?;
@@ -152,13 +155,13 @@ impl Draft {
         used: &mut HashSet<String>,
         ids: &mut HashSet<String>,
     ) -> Result<MonitorConfig, ConfigError> {
+        let limits = spec.limits();
         let name = spec.chardev.ok_or(ErrorKind::Missing("chardev"))?;
         let chardev = self.find_chardev(&name)?;
         let pretty = spec.pretty.unwrap_or(false);
-        match spec.mode {
-            Some(MonitorMode::Control) => {}
-            _ if pretty => return Err(ErrorKind::PrettyHuman.into()),
-            _ => return Err(ErrorKind::HumanMonitor.into()),
+        let mode = spec.mode.unwrap_or(MonitorMode::Readline);
+        if pretty && mode == MonitorMode::Readline {
+            return Err(ErrorKind::PrettyHuman.into());
         }
         if !used.insert(name.clone()) {
             return Err(ErrorKind::InUse(name).into());
@@ -175,10 +178,11 @@ impl Draft {
             id: spec.id.unwrap_or_else(|| free_id(&name, ids)),
             origin: origin.to_owned(),
             chardev: name,
-            mode: MonitorMode::Control,
+            mode,
             pretty,
             max_clients: spec.max_clients,
             named_fds: spec.named_fds,
+            limits,
         })
     }
 }
@@ -260,7 +264,10 @@ mod tests {
     fn the_chardev_is_looked_up_before_the_mode_is_judged() {
         let human = |pretty, name: &str| MonitorSpec { pretty, mode: None, ..on(name) };
         assert!(finish(vec![], vec![human(None, "n")]).unwrap_err().contains("not found"));
-        assert!(finish(vec![null("n")], vec![human(None, "n")]).unwrap_err().contains("come later"));
+        assert_eq!(
+            finish(vec![null("n")], vec![human(None, "n")]).unwrap().monitors[0].mode,
+            MonitorMode::Readline
+        );
         assert!(finish(vec![null("n")], vec![human(Some(true), "n")]).unwrap_err().contains("HMP monitors"));
     }
 

@@ -19,7 +19,10 @@ use std::path::PathBuf;
 pub use chardev::{ChardevBackend, ChardevConfig, ChardevSpec, LogFile, SocketAddress, SocketConfig};
 pub use draft::Draft;
 pub use machine::{MemorySize, RtcBase, RtcClock, RtcConfig, Smp, SmpSpec, parse_size, parse_uuid};
-pub use monitor::{AddFdConfig, AddFdSpec, MonitorConfig, MonitorMode, MonitorSpec, NamedFdsScope};
+pub use monitor::{
+    AddFdConfig, AddFdSpec, FdSetsScope, MonitorConfig, MonitorLimits, MonitorMode, MonitorSpec,
+    NamedFdsScope,
+};
 
 use serde::Deserialize;
 
@@ -40,6 +43,10 @@ pub struct Config {
     pub monitors: Vec<MonitorConfig>,
     /// A server for QEMU's test programs.
     pub qtest: Option<QtestConfig>,
+    /// Objects to be made, in the order given.
+    pub objects: Vec<TextConfig>,
+    /// Devices to be plugged, in the order given.
+    pub devices: Vec<TextConfig>,
     /// Inherited fds that fill fd sets.
     pub add_fds: Vec<AddFdConfig>,
     /// Where to write the process's id.
@@ -58,6 +65,15 @@ pub struct Config {
     pub msg_timestamp: bool,
     /// What is logged, and how.
     pub log: LogConfig,
+}
+
+/// An object or a device as the command line has it: what it may say depends on its type, which only the plane knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextConfig {
+    /// Where it was given: the option, or `file:line:column`. To be put before errors about it.
+    pub origin: String,
+    /// `TYPE,id=ID,key=value...`, or JSON.
+    pub text: String,
 }
 
 impl Config {

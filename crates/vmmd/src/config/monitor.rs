@@ -1,6 +1,7 @@
 //! Monitors, and the inherited fds that fill fd sets.
 
 use serde::Deserialize;
+use vmm_control::Rules;
 
 use super::chardev::check_id;
 use crate::error::{ConfigError, ErrorKind};
@@ -23,6 +24,49 @@ pub struct MonitorConfig {
     pub max_clients: Option<usize>,
     /// Who owns the named fds; see [`super::Config::named_fds`].
     pub named_fds: Option<NamedFdsScope>,
+    /// What its sessions may do.
+    pub limits: MonitorLimits,
+}
+
+/// What limits a monitor's clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MonitorLimits {
+    /// Patterns of commands that may be used. `None`: all.
+    pub allow: Option<Vec<String>>,
+    /// Patterns of commands that may not be used.
+    pub deny: Vec<String>,
+    /// Only commands that change nothing may be used.
+    pub read_only: bool,
+    /// Which fd sets can be reached.
+    pub fdsets: FdSetsScope,
+    /// Who may connect. `None`: everybody.
+    pub allowed_uids: Option<Vec<u32>>,
+}
+
+/// Which fd sets a monitor's clients can reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FdSetsScope {
+    /// All.
+    #[default]
+    All,
+    /// Those that the monitor's clients made.
+    Own,
+}
+
+impl FdSetsScope {
+    /// The names.
+    pub const WORDS: &'static [&'static str] = &["all", "own"];
+
+    /// The scope called `word`.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "all" => Some(Self::All),
+            "own" => Some(Self::Own),
+            _ => None,
+        }
+    }
 }
 
 /// What a monitor speaks.
@@ -31,7 +75,7 @@ pub struct MonitorConfig {
 pub enum MonitorMode {
     /// QMP.
     Control,
-    /// The human monitor. Not offered yet: never in a finished configuration.
+    /// Lines, for people.
     Readline,
 }
 
@@ -98,9 +142,25 @@ pub struct MonitorSpec {
     pub pretty: Option<bool>,
     pub max_clients: Option<usize>,
     pub named_fds: Option<NamedFdsScope>,
+    pub allow: Option<Vec<String>>,
+    pub deny: Option<Vec<String>>,
+    pub read_only: Option<bool>,
+    pub fdsets: Option<FdSetsScope>,
+    pub allowed_uids: Option<Vec<u32>>,
 }
 
 impl MonitorSpec {
+    /// What it says of limits.
+    pub(super) fn limits(&self) -> MonitorLimits {
+        MonitorLimits {
+            allow: self.allow.clone(),
+            deny: self.deny.clone().unwrap_or_default(),
+            read_only: self.read_only.unwrap_or(false),
+            fdsets: self.fdsets.unwrap_or_default(),
+            allowed_uids: self.allowed_uids.clone(),
+        }
+    }
+
     /// What can be checked without knowing the chardevs.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if let Some(id) = &self.id {
@@ -109,6 +169,10 @@ impl MonitorSpec {
         if self.max_clients == Some(0) {
             let name = "max-clients".to_owned();
             return Err(ErrorKind::Expects { name, expected: "a number from 1" }.into());
+        }
+        let patterns = self.allow.iter().chain(&self.deny).flatten();
+        if let Err(error) = Rules::new().deny(patterns) {
+            return Err(ErrorKind::Pattern(error.to_string()).into());
         }
         if self.chardev.is_none() {
             return Err(ErrorKind::Missing("chardev").into());

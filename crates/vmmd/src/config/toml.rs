@@ -31,7 +31,7 @@ use toml::Spanned;
 
 use super::{
     ACCELERATORS, AddFdSpec, ChardevSpec, Draft, LogFormat, MachineKind, MemorySize, MonitorMode,
-    MonitorSpec, RtcBase, RtcClock, SmpSpec, parse_size, parse_uuid,
+    MonitorSpec, RtcBase, RtcClock, SmpSpec, TextConfig, parse_size, parse_uuid,
 };
 use crate::error::{ConfigError, ErrorKind};
 use crate::suggest;
@@ -64,6 +64,11 @@ struct File {
     monitor: Vec<Spanned<MonitorSpec>>,
     #[serde(default)]
     fd: Vec<Spanned<AddFdSpec>>,
+    /// As on the command line: `"iothread,id=io0"`.
+    #[serde(default)]
+    object: Vec<Spanned<String>>,
+    #[serde(default)]
+    device: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,6 +130,11 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
     config.daemonize = file.daemonize;
     config.test_commands = file.test_commands;
     config.pidfile = file.pidfile;
+    let texts = |list: Vec<Spanned<String>>| -> Vec<TextConfig> {
+        list.into_iter().map(|item| TextConfig { origin: at(item.span()), text: item.into_inner() }).collect()
+    };
+    config.objects = texts(file.object);
+    config.devices = texts(file.device);
     config.msg_timestamp = file.log.timestamp;
     config.log.filter = file.log.filter;
     config.log.format = file.log.format.unwrap_or_default();

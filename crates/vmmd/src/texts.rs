@@ -1,0 +1,72 @@
+//! Objects and devices of the command line: `TYPE,key=value...`, made as clients would make them.
+
+use vmm_control::keyval::{self, Options};
+use vmm_control::qmp_protocol::{Object, Value};
+use vmm_control::{ControlPlane, LocalError};
+
+use crate::config::TextConfig;
+use crate::serve::StartError;
+
+/// Whether it is a monitor, whose chardev must be there first.
+pub(crate) fn needs_chardevs(object: &TextConfig) -> bool {
+    let text = object.text.trim_start_matches("qom-type=");
+    text.starts_with("monitor-") || (text.starts_with('{') && text.contains("\"monitor-"))
+}
+
+/// Makes objects.
+///
+/// # Errors
+/// The first that cannot be made.
+pub(crate) async fn add_objects(plane: &ControlPlane, list: Vec<&TextConfig>) -> Result<(), StartError> {
+    for item in list {
+        let fail = |reason: String| StartError::Made { origin: item.origin.clone(), reason };
+        let arguments = object(plane, &item.text).map_err(fail)?;
+        execute(plane, "object-add", arguments).await.map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Plugs devices.
+///
+/// # Errors
+/// The first that cannot be plugged.
+pub(crate) async fn add_devices(plane: &ControlPlane, list: &[TextConfig]) -> Result<(), StartError> {
+    for item in list {
+        let fail = |reason: String| StartError::Made { origin: item.origin.clone(), reason };
+        let arguments = if item.text.starts_with('{') {
+            json(&item.text).map_err(fail)?
+        } else {
+            let options = Options::parse(&item.text, Some("driver"));
+            options.iter().map(|option| (option.key.clone(), option.value.clone())).collect()
+        };
+        execute(plane, "device_add", arguments).await.map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// The typed arguments of `object-add`.
+fn object(plane: &ControlPlane, text: &str) -> Result<Object, String> {
+    if text.starts_with('{') {
+        return json(text);
+    }
+    let router = plane.router();
+    let (ty, _) = router.signature("object-add").ok_or("objects cannot be made here")?;
+    let given = keyval::parse(text, Some("qom-type")).map_err(|error| error.to_string())?;
+    keyval::arguments(&given, router.types(), ty).map_err(|error| error.to_string())
+}
+
+fn json(text: &str) -> Result<Object, String> {
+    match Value::from_json(text.as_bytes()).map_err(|error| error.to_string())? {
+        Value::Object(object) => Ok(object),
+        _ => Err("an object in braces is expected".to_owned()),
+    }
+}
+
+async fn execute(plane: &ControlPlane, command: &str, arguments: Object) -> Result<(), String> {
+    let done = plane.connect().execute::<_, serde_json::Value>(command, &Value::Object(arguments)).await;
+    match done {
+        Ok(_) => Ok(()),
+        Err(LocalError::Command(error)) => Err(error.desc.into_owned()),
+        Err(other) => Err(other.to_string()),
+    }
+}
