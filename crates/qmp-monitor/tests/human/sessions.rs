@@ -38,6 +38,29 @@ async fn words_are_completed() {
 }
 
 #[tokio::test]
+async fn what_one_client_typed_is_no_others_to_see() {
+    let fixture = fixture().await;
+    let mut client = Client::greeted(&fixture).await;
+    client.enter("echo secret").await;
+    client.expect("secret\r\n? ").await;
+    drop(client);
+    let mut next = Client::greeted(&fixture).await;
+    next.send("\x1b[A").await;
+    next.enter("echo mine").await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_text_are_echoed_and_replaced() {
+    let fixture = fixture().await;
+    let mut client = Client::greeted(&fixture).await;
+    client.send(b"\xc3\xa9\x08\x08\xc3\xa9\r").await;
+    client.bytes(b"\xc3\x1b[K\x1b[D\xc3\xa9\x1b[K\x1b[D\x1b[D\xc3\x1b[K\x1b[D\x1b[K").await;
+    client.bytes(b"\xc3\x1b[K\x1b[D\xc3\xa9\x1b[K\r\nwhat is '\xc3\xa9'?\r\n? ").await;
+    client.send(b"\xff\r").await;
+    client.bytes(b"\xff\x1b[K\r\nwhat is '\xef\xbf\xbd'?\r\n? ").await;
+}
+
+#[tokio::test]
 async fn one_line_at_a_time_and_what_is_typed_meanwhile_waits() {
     let fixture = fixture().await;
     let mut client = Client::greeted(&fixture).await;

@@ -199,6 +199,13 @@ impl Client {
         }
     }
 
+    /// Reads exactly these bytes.
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
+        let mut read = vec![0; bytes.len()];
+        tokio::time::timeout(PATIENCE, self.0.read_exact(&mut read)).await.expect("bytes in time").unwrap();
+        assert_eq!(read.escape_ascii().to_string(), bytes.escape_ascii().to_string());
+    }
+
     /// Types a line, and reads its echo. What comes then is the answer.
     #[track_caller]
     pub(crate) fn enter(&mut self, line: &str) -> impl Future<Output = ()> {
