@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
 
 mod building;
+mod chardevs;
+mod clients;
 mod fds;
 mod isolation;
 mod objects;

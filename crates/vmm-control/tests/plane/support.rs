@@ -165,9 +165,24 @@ pub(crate) struct Client {
 impl Client {
     /// Connected, greeted and negotiated.
     pub(crate) async fn new(path: &Path) -> Self {
-        let mut client = Self { stream: BufReader::new(UnixStream::connect(path).await.unwrap()) };
+        Self::negotiated(UnixStream::connect(path).await.unwrap()).await
+    }
+
+    /// Greeted and negotiated.
+    pub(crate) async fn negotiated(stream: UnixStream) -> Self {
+        Self::with_capabilities(stream, "{\"execute\": \"qmp_capabilities\"}").await
+    }
+
+    /// Connected, greeted and negotiated, with out-of-band on.
+    pub(crate) async fn new_oob(path: &Path) -> Self {
+        let negotiate = "{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [\"oob\"]}}";
+        Self::with_capabilities(UnixStream::connect(path).await.unwrap(), negotiate).await
+    }
+
+    async fn with_capabilities(stream: UnixStream, negotiate: &str) -> Self {
+        let mut client = Self { stream: BufReader::new(stream) };
         assert!(client.line().await.starts_with("{\"QMP\": "));
-        assert_eq!(client.ask("{\"execute\": \"qmp_capabilities\"}").await, "{\"return\": {}}");
+        assert_eq!(client.ask(negotiate).await, "{\"return\": {}}");
         client
     }
 
