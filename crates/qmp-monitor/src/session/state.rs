@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_is_attached_stays_with_its_session() {
-        let session = QmpSession::new("m".into(), None, Mode::InBand, Arc::default());
+        let session = QmpSession::new("m".into(), None, Mode::InBand, Arc::default(), Policy::UNRESTRICTED);
         session.attached::<AtomicU8>().unwrap().store(7, Ordering::Relaxed);
         assert_eq!(session.attached::<AtomicU8>().unwrap().load(Ordering::Relaxed), 7);
         assert!(session.attached::<String>().is_none());
