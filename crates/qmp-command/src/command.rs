@@ -34,6 +34,9 @@ pub(crate) type Stack = BoxCloneSyncService<Invocation, Outcome, Infallible>;
 /// Puts a command's layers around its handler.
 type BuildStack = Box<dyn FnOnce(Arc<Metadata>, &Shared) -> Stack + Send>;
 
+/// Describes arguments and return value.
+type Describe = Box<dyn Fn(&mut Types) -> (TypeRef, TypeRef) + Send>;
+
 /// What all stacks of one router share.
 pub(crate) struct Shared {
     pub(crate) authority: Arc<dyn Authority>,
@@ -44,7 +47,7 @@ pub(crate) struct Shared {
 /// A command, ready to be registered with a [`RouterBuilder`](crate::RouterBuilder).
 pub struct Command {
     pub(crate) metadata: Metadata,
-    pub(crate) describe: Box<dyn Fn(&mut Types) -> (TypeRef, TypeRef) + Send>,
+    pub(crate) describe: Describe,
     pub(crate) check: fn(&Types, &TypeRef) -> Result<(), SchemaError>,
     pub(crate) stack: BuildStack,
 }
