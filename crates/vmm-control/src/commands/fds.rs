@@ -101,29 +101,35 @@ fn getfd() -> Command {
         .doc("Takes an fd that came with the command and names it. An fd of that name is closed first.")
         .takes_fd()
         .concurrent()
-        .handler(async |context: Context, FdName { fdname }: FdName| {
-            let fd = supplied_fd(&context)?;
-            if fdname.starts_with(|c: char| c.is_ascii_digit()) {
-                return Err(CommandError::generic(
-                    "Parameter 'fdname' expects a name not starting with a digit",
-                ));
-            }
-            drop(session(&context)?.named_fds().insert(fdname, fd));
-            Ok(())
-        })
+        .handler(async |context: Context, FdName { fdname }: FdName| name_fd(&context, &fdname))
+}
+
+/// Gives the fd that came with a request a name.
+pub(crate) fn name_fd(context: &Context, name: &str) -> CommandResult<()> {
+    let fd = supplied_fd(context)?;
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(CommandError::generic("Parameter 'fdname' expects a name not starting with a digit"));
+    }
+    drop(session(context)?.named_fds().insert(name, fd));
+    Ok(())
 }
 
 fn closefd() -> Command {
-    Command::new("closefd").doc("Closes an fd by its name.").concurrent().handler(
-        async |context: Context, FdName { fdname }: FdName| match session(&context)?.named_fds().take(&fdname)
-        {
-            Some(fd) => {
-                drop(fd);
-                Ok(())
-            }
-            None => Err(CommandError::generic(format!("File descriptor named '{fdname}' not found"))),
-        },
-    )
+    Command::new("closefd")
+        .doc("Closes an fd by its name.")
+        .concurrent()
+        .handler(async |context: Context, FdName { fdname }: FdName| close_fd(&context, &fdname))
+}
+
+/// Closes the fd of that name.
+pub(crate) fn close_fd(context: &Context, name: &str) -> CommandResult<()> {
+    match session(context)?.named_fds().take(name) {
+        Some(fd) => {
+            drop(fd);
+            Ok(())
+        }
+        None => Err(CommandError::generic(format!("File descriptor named '{name}' not found"))),
+    }
 }
 
 fn add_fd(plane: &Arc<Shared>) -> Command {

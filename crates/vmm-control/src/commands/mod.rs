@@ -21,7 +21,9 @@ use std::sync::Arc;
 use qmp_command::Command;
 use qmp_monitor::{EventSpec, qmp_capabilities};
 
+pub(crate) use self::fds::{close_fd, name_fd};
 pub(crate) use self::human::human_monitor_command;
+pub(crate) use self::objects::is_identifier;
 pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub(crate) use self::run::{ShutdownData, power_off};
 

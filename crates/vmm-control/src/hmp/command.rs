@@ -71,7 +71,10 @@ impl HumanCommand {
     /// Starts the declaration of a command. `name` may have further names behind `|`; one that begins with `info ` is a
     /// sub-command of `info`.
     ///
-    /// The command is concurrent, refused in preconfig and takes no arguments until told otherwise.
+    /// The command is concurrent, refused in preconfig, takes no arguments and counts as one that changes something, until
+    /// told otherwise.
+    ///
+    /// A [policy](qmp_command::policy) knows it as `human-monitor-command:NAME`, by the first of its names.
     #[allow(clippy::new_ret_no_self, reason = "a command exists when it has its handler")]
     pub fn new(name: &'static str) -> HumanCommandBuilder {
         HumanCommandBuilder {
@@ -90,6 +93,11 @@ impl HumanCommand {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The name under which policies know it.
+    pub(super) fn first_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(first, _)| first)
     }
 
     /// Each of its names.
@@ -168,6 +176,12 @@ impl HumanCommandBuilder {
     /// asked about themselves.)
     pub fn read_only(mut self) -> Self {
         self.effect = Effect::Reads;
+        self
+    }
+
+    /// Does nothing but what the QMP commands do that it calls: whoever may use those may use it.
+    pub fn calls_only(mut self) -> Self {
+        self.effect = Effect::Calls;
         self
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use qmp_command::layers::authorize::log_refusal;
 use qmp_command::{CommandError, CommandResult, Concurrency, Context, Router};
 use qmp_monitor::QmpSession;
 use qmp_protocol::{Format, Object, Value, to_value};
@@ -135,6 +136,14 @@ impl HumanContext {
     pub(super) fn router(&self) -> CommandResult<Arc<Router>> {
         let router = self.human.plane().router.get().and_then(std::sync::Weak::upgrade);
         router.ok_or_else(|| CommandError::generic("the control plane is closing"))
+    }
+
+    /// Whether the line's sender may use a QMP command, for who does the same without calling it.
+    pub(super) fn permit(&self, command: &str) -> CommandResult<()> {
+        let router = self.router()?;
+        let Some(metadata) = router.metadata(command) else { return Ok(()) };
+        let verdict = self.context.policy().check_command(metadata);
+        verdict.inspect_err(|refusal| log_refusal(&self.context, refusal))
     }
 
     /// Whether the plane has a QMP command.

@@ -7,6 +7,8 @@ use super::args::{HumanArgs, Value};
 use super::cursor::{Cursor, is_space};
 use super::expression::{ExpressionError, evaluate};
 use super::format::{FormatError, LastFormat};
+use crate::commands::is_identifier;
+use crate::keyval::Options;
 use crate::keyval::number::{Unit, leading_size};
 
 /// What is wrong with a line's arguments.
@@ -29,7 +31,7 @@ pub(super) enum ParseError {
     InvalidSize,
     #[error("Expected 'on' or 'off'")]
     NotOnOff,
-    /// Options that are no string. QEMU's complaint goes to its own output.
+    /// Options that are no string, or whose id is none. QEMU's complaint goes to its own output.
     #[error("")]
     Silent,
     #[error(transparent)]
@@ -78,7 +80,10 @@ fn argument(
         Kind::String => string(cursor, ParseError::StringExpected(command))?,
         Kind::Filename => string(cursor, ParseError::FilenameExpected(command))?,
         Kind::Options if cursor.is_at_end() => return Ok(None),
-        Kind::Options => string(cursor, ParseError::Silent)?,
+        Kind::Options => match string(cursor, ParseError::Silent)? {
+            Value::Text(text) if has_bad_id(&text) => return Err(ParseError::Silent),
+            text => text,
+        },
         Kind::Rest if cursor.is_at_end() => return Err(ParseError::StringExpected(command)),
         Kind::Rest => {
             let rest = cursor.rest().to_owned();
@@ -117,6 +122,16 @@ fn string(cursor: &mut Cursor<'_>, error: ParseError) -> Result<Value, ParseErro
         tracing::debug!(?why, "an argument is no string");
         error
     })
+}
+
+/// QEMU does not take options with an id that is none; the complaint goes to its own output.
+fn has_bad_id(options: &str) -> bool {
+    let options = Options::parse(options, None);
+    let bad = options.id().filter(|id| !is_identifier(id));
+    if let Some(bad) = bad {
+        tracing::debug!("'{}' is no id", bad.escape_debug());
+    }
+    bad.is_some()
 }
 
 /// Whether the flag stands here. Another flag that may still come is left alone.
@@ -189,6 +204,7 @@ mod tests {
         assert_eq!(parsed(&options, "a,b=c").unwrap().text("o"), "a,b=c");
         assert_eq!(parsed(&options, " ").unwrap().optional_text("o"), None);
         assert_eq!(complaint(&options, "\"a"), "");
+        assert_eq!(complaint(&options, "a,id=1"), "");
         assert_eq!(complaint(&options, "a b"), "name|n: extraneous characters at the end of line");
     }
 

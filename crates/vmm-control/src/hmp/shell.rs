@@ -5,10 +5,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use qmp_command::layers::authorize::log_refusal;
 use qmp_command::layers::permit::Permit;
 use qmp_command::{CommandError, CommandResult, Context};
+use qmp_monitor::human::{Answer, Shell};
 
 use super::args::HumanArgs;
 use super::command::{Effect, HumanCommand};
@@ -116,7 +116,7 @@ impl Human {
         context: HumanContext,
         args: HumanArgs,
     ) -> CommandResult<String> {
-        self.authorize(command, context.context())?;
+        authorize(command, context.context())?;
         // What a handler left half done is its own, behind its own locks.
         let call = AssertUnwindSafe(async { (command.handler)(context, args).await });
         call.catch_unwind().await.unwrap_or_else(|_| {
@@ -124,19 +124,20 @@ impl Human {
             Err(CommandError::generic(format!("The command {} failed unexpectedly", command.name)))
         })
     }
+}
 
-    /// Whether the line's sender may use a human command as such. What a command does by calling QMP commands is decided
-    /// when it calls them; this is for what it does itself (`o`, an author's own).
-    ///
-    /// Rules know it as `human-monitor-command:NAME`, with the first of its names.
-    fn authorize(&self, command: &HumanCommand, context: &Context) -> CommandResult<()> {
-        if command.effect == Effect::Calls {
-            return Ok(());
-        }
-        let name = command.name.split('|').next().unwrap_or(command.name);
-        let checked = context.policy().check_human(name, command.effect == Effect::Reads);
-        checked.inspect_err(|refusal| log_refusal(context, refusal))
-    }
+/// Whether the line's sender may use a human command as such. What a command does by calling QMP commands is decided
+/// when it calls them; this is for what it does itself (`o`, an author's own).
+///
+/// Rules know it as `human-monitor-command:NAME`, with the first of its names.
+fn authorize(command: &HumanCommand, context: &Context) -> CommandResult<()> {
+    let read_only = match command.effect {
+        Effect::Calls => return Ok(()),
+        Effect::Reads => true,
+        Effect::Acts => false,
+    };
+    let checked = context.policy().check_human(command.first_name(), read_only);
+    checked.inspect_err(|refusal| log_refusal(context, refusal))
 }
 
 impl fmt::Debug for Human {
@@ -168,10 +169,10 @@ impl HumanShell {
     pub(crate) fn new(human: Arc<Human>) -> Self {
         Self(human)
     }
+}
 
-    /// What a client sees first; no line feed at its end.
-    #[must_use]
-    pub fn banner(&self) -> String {
+impl Shell for HumanShell {
+    fn banner(&self) -> String {
         let version = &self.0.plane.version;
         format!(
             "QEMU {}.{}.{} monitor - type 'help' for more information",
@@ -179,22 +180,12 @@ impl HumanShell {
         )
     }
 
-    /// What a client sees before each line it types.
-    #[must_use]
-    pub fn prompt(&self) -> &'static str {
-        "(qemu) "
-    }
-
-    /// Runs a line, and gives all that it says, lines ended by `\n`.
-    ///
-    /// Cancel-safety: dropping the future drops the command where it is.
-    pub fn execute(&self, line: String, context: Context) -> BoxFuture<'static, String> {
+    fn execute(&self, line: String, context: Context) -> Answer {
         let human = self.0.clone();
         Box::pin(async move { human.execute(&line, context).await })
     }
 
-    /// What the last word of `line` can be completed to, sorted.
-    pub fn complete(&self, line: &str, context: &Context) -> Vec<String> {
+    fn complete(&self, line: &str, context: &Context) -> Vec<String> {
         complete::complete(&self.0, line, context)
     }
 }

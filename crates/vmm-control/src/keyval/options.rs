@@ -4,7 +4,10 @@ use super::tree::take_value;
 
 /// The items of a text of `key=value,...`, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options(Vec<OptionItem>);
+pub struct Options {
+    items: Vec<OptionItem>,
+    id: Option<String>,
+}
 
 /// One item.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,47 +46,58 @@ impl Options {
     /// ```
     #[must_use]
     pub fn parse(text: &str, implied: Option<&str>) -> Self {
-        let mut items = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = rest.find(['=', ',']).unwrap_or(rest.len());
-            let (name, after) = rest.split_at(end);
-            let (key, value, short_form);
-            if let Some(after) = after.strip_prefix('=') {
-                (value, rest) = take_value(after);
-                (key, short_form) = (name, None);
-            } else if let (Some(implied), true) = (implied, items.is_empty()) {
-                (value, rest) = take_value(rest);
-                (key, short_form) = (implied, None);
-            } else {
-                let (switch, state) = match name.strip_prefix("no") {
-                    Some(switch) => (switch, "off"),
-                    None => (name, "on"),
-                };
-                (key, value, short_form) = (switch, state.to_owned(), Some(name.to_owned()));
-                rest = after.strip_prefix(',').unwrap_or(after);
-            }
-            items.push(OptionItem { key: key.to_owned(), value, short_form });
-        }
-        Self(items)
+        let id = items(text, None).into_iter().find(|item| item.key == "id").map(|item| item.value);
+        Self { items: items(text, implied), id }
     }
 
     /// The items in their order.
     pub fn iter(&self) -> std::slice::Iter<'_, OptionItem> {
-        self.0.iter()
+        self.items.iter()
     }
 
     /// The value of a key; the last one's, when there are several.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rfind(|item| item.key == key).map(|item| &*item.value)
+        self.items.iter().rfind(|item| item.key == key).map(|item| &*item.value)
     }
 
-    /// The first value of a key. QEMU takes an option's id from the first one.
+    /// The id: the first one's, when there are several, and found as if no key were implied.
     #[must_use]
-    pub fn first(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|item| item.key == key).map(|item| &*item.value)
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
+
+    /// Whether one of the items is `help` or `?` alone.
+    #[must_use]
+    pub fn asks_for_help(&self) -> bool {
+        self.items.iter().any(|item| matches!(item.short_form.as_deref(), Some("help" | "?")))
+    }
+}
+
+fn items(text: &str, implied: Option<&str>) -> Vec<OptionItem> {
+    let mut items = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(['=', ',']).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let (key, value, short_form);
+        if let Some(after) = after.strip_prefix('=') {
+            (value, rest) = take_value(after);
+            (key, short_form) = (name, None);
+        } else if let (Some(implied), true) = (implied, items.is_empty()) {
+            (value, rest) = take_value(rest);
+            (key, short_form) = (implied, None);
+        } else {
+            let (switch, state) = match name.strip_prefix("no") {
+                Some(switch) => (switch, "off"),
+                None => (name, "on"),
+            };
+            (key, value, short_form) = (switch, state.to_owned(), Some(name.to_owned()));
+            rest = after.strip_prefix(',').unwrap_or(after);
+        }
+        items.push(OptionItem { key: key.to_owned(), value, short_form });
+    }
+    items
 }
 
 impl<'a> IntoIterator for &'a Options {
@@ -113,13 +127,16 @@ mod tests {
             ("", "x"),
         ];
         assert_eq!(items, expected);
-        assert_eq!((options.first("id"), options.get("id")), (Some("a"), Some("b")));
+        assert_eq!((options.id(), options.get("id")), (Some("a"), Some("b")));
         let warnings: Vec<_> = options.iter().filter_map(OptionItem::warning).collect();
         assert_eq!(
             warnings[1],
             "warning: short-form boolean option 'norombar' deprecated\nPlease use rombar=off instead\n"
         );
-        assert_eq!(Options::parse("null,,id=c", Some("backend")).get("backend"), Some("null,id=c"));
+        let double = Options::parse("null,,id=c", Some("backend"));
+        assert_eq!((double.get("backend"), double.id()), (Some("null,id=c"), Some("c")));
+        assert!(Options::parse("null,id=c,?", Some("backend")).asks_for_help());
+        assert!(!Options::parse("help,id=help", Some("backend")).asks_for_help());
         assert_eq!(Options::parse("null,id=c,", Some("backend")).iter().count(), 2);
     }
 

@@ -3,6 +3,7 @@
 use qmp_command::{CommandError, CommandResult};
 use serde_json::{Map, Value, json};
 
+use crate::commands::is_identifier;
 use crate::keyval::{Options, number};
 
 /// What an option's value is.
@@ -60,7 +61,11 @@ const KNOWN: &[(&str, Kind)] = &[
 /// # Errors
 /// The first complaint, a line or more.
 pub(super) fn check(options: &Options, warn: impl Fn(&str)) -> Result<(), String> {
-    if options.first("id").is_some_and(|id| !is_identifier(id)) {
+    if options.asks_for_help() {
+        // QEMU lists the options on its own output.
+        return Err(String::new());
+    }
+    if options.id().is_some_and(|id| !is_identifier(id)) {
         return Err("Parameter 'id' expects an identifier\n\
                     Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n"
             .to_owned());
@@ -94,11 +99,6 @@ pub(super) fn check(options: &Options, warn: impl Fn(&str)) -> Result<(), String
 /// QEMU's hint about sizes.
 const UNITS: &str = "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n\
                      and exabytes, respectively.\n";
-
-fn is_identifier(id: &str) -> bool {
-    id.starts_with(|c: char| c.is_ascii_alphabetic())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-}
 
 /// The arguments of `chardev-add`. The options were checked.
 ///
@@ -215,7 +215,7 @@ mod tests {
 
     fn backend(text: &str) -> Result<Value, String> {
         let options = Options::parse(text, Some("backend"));
-        let (id, backend) = (options.first("id").unwrap(), options.get("backend").unwrap());
+        let (id, backend) = (options.id().unwrap(), options.get("backend").unwrap());
         arguments(id, backend, &options).map(|mut a| a["backend"].take()).map_err(|error| error.to_string())
     }
 
@@ -230,6 +230,7 @@ mod tests {
         ] {
             assert_eq!(checked(text).1, Err(complaint.to_owned()), "{text}");
         }
+        assert_eq!(checked("null,nope,help"), (String::new(), Err(String::new())));
         assert!(
             checked("null,nope=1,id=1c").1.unwrap_err().starts_with("Parameter 'id' expects an identifier\n")
         );

@@ -61,7 +61,7 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
         let names = backends(context).await?.into_iter().map(|name| format!("  {name}\n"));
         return Ok(format!("Available chardev backend types: \n{}", names.collect::<String>()));
     }
-    let id = options.first("id").ok_or_else(|| CommandError::generic("chardev: no id specified"))?;
+    let id = options.id().ok_or_else(|| CommandError::generic("chardev: no id specified"))?;
     let backend =
         backend.ok_or_else(|| CommandError::generic(format!("chardev: \"{id}\" missing backend")))?;
     // Where backends cannot be listed, `chardev-add` has to say it.
@@ -71,6 +71,38 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
         return Err(CommandError::generic(format!("'{backend}' is not a valid char driver name")));
     }
     let arguments = chardev_options::arguments(id, backend, &options)?;
-    context.call("chardev-add", &arguments).await?;
-    Ok(String::new())
+    match context.call("chardev-add", &arguments).await {
+        Ok(()) => Ok(String::new()),
+        Err(error) => Err(as_told_to_people(error, id, backend)),
+    }
+}
+
+/// What QEMU says of the same mistake when it does not come over QMP.
+fn as_told_to_people(error: CommandError, id: &str, backend: &str) -> CommandError {
+    let text = error.to_string();
+    if text == format!("Chardev with id '{id}' already exists") {
+        return CommandError::generic(match backend {
+            "socket" => "duplicate yank instance".to_owned(),
+            _ => format!("attempt to add duplicate property '{id}' to object (type 'container')"),
+        });
+    }
+    match text.strip_prefix(&format!("Failed to add chardev '{id}': ")) {
+        Some(text) => CommandError::generic(text.to_owned()),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_less() {
+        let told = |text, backend| as_told_to_people(CommandError::generic(text), "c", backend).to_string();
+        assert_eq!(told("Failed to add chardev 'c': no", "file"), "no");
+        assert_eq!(told("Failed to add chardev 'd': no", "file"), "Failed to add chardev 'd': no");
+        let taken = "Chardev with id 'c' already exists";
+        assert_eq!(told(taken, "socket"), "duplicate yank instance");
+        assert_eq!(told(taken, "null"), "attempt to add duplicate property 'c' to object (type 'container')");
+    }
 }

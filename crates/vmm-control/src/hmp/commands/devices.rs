@@ -12,6 +12,9 @@ use super::qom::children;
 use crate::hmp::{HumanArg, HumanCommand, HumanContext};
 use crate::keyval::Options;
 
+/// Properties that every device has, and which say nothing of it.
+pub(super) const COMMON: &[&str] = &["type", "parent_bus", "realized", "hotplugged", "hotpluggable"];
+
 pub(super) fn commands() -> Vec<HumanCommand> {
     vec![
         HumanCommand::new("device_add")
@@ -38,6 +41,11 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
     if options.get("driver").is_some_and(|driver| matches!(driver, "help" | "?")) {
         return Ok(list(&types(context).await?));
     }
+    if options.asks_for_help()
+        && let Some(driver) = options.get("driver")
+    {
+        return properties(context, driver).await;
+    }
     let mut arguments = Object::new();
     for item in &options {
         if let Some(warning) = item.warning() {
@@ -46,7 +54,7 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
         arguments.insert(item.key.clone(), Value::from(item.value.as_str()));
     }
     // Of several ids, QEMU takes the first, and of everything else the last.
-    if let Some(id) = options.first("id") {
+    if let Some(id) = options.id() {
         arguments.insert("id".to_owned(), id.into());
     }
     context.call("device_add", &Value::Object(arguments)).await?;
@@ -59,6 +67,37 @@ fn list(types: &[String]) -> String {
         let _ = writeln!(text, "name \"{name}\"");
         text
     })
+}
+
+/// A property of a type, as `qom-list-properties` returns it.
+#[derive(Deserialize)]
+struct Property {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    description: Option<String>,
+}
+
+/// What can be said of a device of this type.
+async fn properties(context: &HumanContext, driver: &str) -> CommandResult<String> {
+    let which = json!({ "typename": driver });
+    let all: Vec<Property> = context.query("qom-list-properties", &which).await?;
+    let is_own = |property: &&Property| !COMMON.contains(&property.name.as_str());
+    let mut own: Vec<_> = all.iter().filter(is_own).collect();
+    own.sort_by_key(|property| &property.name);
+    let mut text = match own.as_slice() {
+        [] => format!("There are no options for {driver}.\n"),
+        _ => format!("{driver} options:\n"),
+    };
+    for Property { name, ty, description } in own {
+        let option = format!("  {name}=<{ty}>");
+        // Writing to a string cannot fail.
+        let _ = match description {
+            Some(description) => writeln!(text, "{option:24} - {description}"),
+            None => writeln!(text, "{option}"),
+        };
+    }
+    Ok(text)
 }
 
 /// A type of object, as `qom-list-types` returns it.

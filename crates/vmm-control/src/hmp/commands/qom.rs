@@ -35,12 +35,13 @@ pub(super) fn commands() -> Vec<HumanCommand> {
             .allow_preconfig()
             .handler(async |context, args| {
                 let (path, property, text) = (args.text("path"), args.text("property"), args.text("value"));
-                let value = match args.is_on("json") {
-                    true => Value::from_json(text.as_bytes())?,
-                    false => qom_text::value(&context, path, property, text).await?,
-                };
-                let arguments = [("path", path.into()), ("property", property.into()), ("value", value)];
-                context.call("qom-set", &arguments.into_iter().collect::<qmp_protocol::Object>()).await?;
+                match args.is_on("json") {
+                    true => {
+                        let value = Value::from_json(text.as_bytes())?;
+                        qom_text::assign(&context, path, property, value).await?;
+                    }
+                    false => qom_text::set(&context, path, property, text).await?,
+                }
                 Ok(String::new())
             }),
     ]
@@ -89,5 +90,6 @@ async fn get(context: &HumanContext, path: &str, property: &str) -> CommandResul
     let mut text = Vec::new();
     encode_value(&mut text, &value, Format::Pretty);
     text.push(b'\n');
-    Ok(String::from_utf8(text)?)
+    // Its lines end as QMP's do.
+    Ok(String::from_utf8(text)?.replace("\r\n", "\n"))
 }

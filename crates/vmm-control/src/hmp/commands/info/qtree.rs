@@ -6,14 +6,12 @@ use qmp_command::CommandResult;
 use qmp_protocol::Value;
 use serde_json::json;
 
+use super::super::devices::COMMON;
 use super::super::qom::properties;
 use crate::hmp::{HumanCommand, HumanContext};
 
 /// Where devices with an id are.
 const PERIPHERAL: &str = "/machine/peripheral";
-
-/// Properties that every device has, and which say nothing of it.
-const COMMON: &[&str] = &["type", "parent_bus", "realized", "hotplugged", "hotpluggable"];
 
 pub(super) fn commands() -> Vec<HumanCommand> {
     vec![
