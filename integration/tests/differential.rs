@@ -19,7 +19,7 @@ use vmm_integration::wire::dev_null;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// Commands both have, some arguments for them, and some that neither has.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 20] = [
     "query-name",
     "query-status",
     "query-version",
@@ -32,6 +32,10 @@ const COMMANDS: [&str; 16] = [
     "remove-fd",
     "qmp_capabilities",
     "system_powerdown",
+    "system_wakeup",
+    "query-uuid",
+    "query-target",
+    "query-cpus-fast",
     "no-such-command",
     "Query-Name",
     "",

@@ -1,8 +1,6 @@
 //! QEMU's own test harness and vmmd: the way it starts a machine, what it asks on its line, how it ends it; and, where
 //! they have been built, its programs themselves.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 //! * [`cli`] turns an argument vector in QEMU's style into a [`config::Config`];
 //! * [`config`] is what a `vmmd` is told to be, and the reader of its TOML form;
 //! * [`board`] is the machine: virtual CPUs without guest code, I/O ports, a real-time clock;
-//! * [`qtest`] lets QEMU's test programs drive it;
+//! * `qtest` lets QEMU's test programs drive it;
 //! * [`logging`] installs the log subscriber;
 //! * [`daemonize`] puts the process into the background, without `fork`;
 //! * [`reference`](mod@reference) writes the QMP interface as a QAPI schema, a manual or a JSON Schema;
@@ -23,7 +23,7 @@ mod errno;
 pub mod error;
 pub mod logging;
 pub mod pidfile;
-pub mod qtest;
+mod qtest;
 pub mod reference;
 pub mod serve;
 pub mod suggest;

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use vmmd::cli::{Outcome, Run, parse};
-use vmmd::config::{ChardevBackend, Config, MachineKind, NamedFdsScope, SocketAddress, toml};
+use vmmd::config::{
+    ChardevBackend, Config, MachineKind, NamedFdsScope, RtcBase, RtcClock, RtcConfig, Smp, SocketAddress,
+    toml,
+};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
@@ -79,6 +82,16 @@ fn the_qemu_like_one_is_like_qemu() {
     assert_eq!(config.max_clients(&config.monitors[0]), Some(1));
     assert_eq!(config.named_fds(&config.monitors[0]), Some(NamedFdsScope::Monitor));
     assert_eq!(config.machine.kind, MachineKind::None);
+}
+
+#[test]
+fn the_board_is_the_one_that_is_described() {
+    let machine = sample("board.toml").machine;
+    assert_eq!(machine.kind, MachineKind::Board);
+    assert_eq!(machine.smp, Smp { cpus: 4, sockets: 2, cores: 2, threads: 1 });
+    assert_eq!(machine.memory.bytes(), 1 << 30);
+    assert_eq!(machine.uuid[0], 0x6b);
+    assert_eq!(machine.rtc, RtcConfig { base: RtcBase::Localtime, clock: RtcClock::Host });
 }
 
 #[test]

@@ -278,3 +278,83 @@ impl MachineConfig {
         self.accel.first().is_some_and(|name| name == "qtest")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let size = |text| parse_size("size", text, 1 << 20).map_err(|error| error.to_string());
+        assert_eq!(size("1"), Ok(1 << 20));
+        assert_eq!(size("0.5k"), Ok(512));
+        assert_eq!(size("1."), Ok(1 << 20));
+        assert_eq!(size("15.999999999999999999999E"), Ok(18_446_744_073_709_551_614));
+        for text in ["", "K", ".5", "1KK", "1 K", "0x10", "1e3", "-1", "+1", "1.5.5", "ä", "1ä"] {
+            assert!(size(text).unwrap_err().contains("expects a non-negative number"), "{text}");
+        }
+        for text in ["16E", "18446744073709551616B", "99999999999999999999999"] {
+            assert!(size(text).unwrap_err().contains("is out of range"), "{text}");
+        }
+    }
+
+    #[test]
+    fn uuids() {
+        for text in [
+            "",
+            "12345678-9abc-def0-1234-56789abcdef",
+            "12345678-9abc-def0-1234-56789abcdefg",
+            "12345678-9abc-def0-123456789abc-def0",
+            "+2345678-9abc-def0-1234-56789abcdef0",
+            "123456789abcdef0123456789abcdef0",
+        ] {
+            assert!(parse_uuid(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(RtcBase::parse("2000-2-29T1:2:3"), Ok(RtcBase::At(951_786_123)));
+        for text in
+            ["", "2001-02-29", "2000-01-01T24:00:00", "2000-01", "2000-01-01T", "2000-01-01 00:00:00", "UTC"]
+        {
+            assert!(RtcBase::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_size_or_is_refused(text in "\\PC{0,8}|[0-9.]{0,24}[a-zA-Z]?", unit in 1u64..1 << 40) {
+            let _ = parse_size("size", &text, unit);
+        }
+
+        #[test]
+        fn a_size_is_what_was_written(number in any::<u32>(), power in 0u32..4) {
+            let letter = ["B", "k", "M", "g"][power as usize];
+            let size = parse_size("size", &format!("{number}{letter}"), 1).unwrap();
+            prop_assert_eq!(size, u64::from(number) << (10 * power));
+        }
+
+        #[test]
+        fn a_uuid_is_what_was_written(bytes in any::<[u8; 16]>()) {
+            let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+            let text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+            prop_assert_eq!(parse_uuid(&text), Ok(bytes));
+        }
+
+        /// Whatever is asked for: a topology that holds, or a refusal.
+        #[test]
+        fn a_topology_holds(numbers in prop::array::uniform5(prop::option::of(prop_oneof![0i64..12, any::<i64>()]))) {
+            let [cpus, maxcpus, sockets, cores, threads] = numbers;
+            let spec = SmpSpec { cpus, maxcpus, sockets, cores, threads, ..SmpSpec::default() };
+            if let Ok(smp) = spec.build(MachineKind::Board) {
+                let most = smp.sockets * smp.cores * smp.threads;
+                prop_assert!((1..=255).contains(&smp.cpus) && smp.cpus <= most && most <= 255);
+                prop_assert!(cpus.is_none_or(|cpus| cpus == i64::from(smp.cpus)));
+                prop_assert!(maxcpus.is_none_or(|max| max == i64::from(most)));
+            }
+        }
+    }
+}
