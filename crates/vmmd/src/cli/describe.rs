@@ -33,6 +33,7 @@ pub fn command_line_options() -> Vec<CommandLineOption> {
         of("fd", Number).help("the inherited descriptor"),
     ];
     let smp = ["maxcpus", "threads", "cores", "clusters", "dies", "sockets", "cpus"];
+    let rtc = vec![of("driftfix", String), of("clock", String), of("base", String)];
     let chardev = vec![
         of("named-fds", String).default("session"),
         of("max-clients", Number).default("64"),
@@ -72,10 +73,10 @@ pub fn command_line_options() -> Vec<CommandLineOption> {
         CommandLineOption::new("object", Vec::new()),
         CommandLineOption::new("add-fd", add_fd),
         CommandLineOption::new("smp-opts", smp.into_iter().map(|name| of(name, Number)).collect()),
-        CommandLineOption::new("memory", vec![of("size", Size)]),
+        CommandLineOption::new("memory", vec![of("maxmem", Size), of("slots", Number), of("size", Size)]),
         CommandLineOption::new("accel", Vec::new()),
         CommandLineOption::new("mon", mon),
-        CommandLineOption::new("rtc", vec![of("base", String)]),
+        CommandLineOption::new("rtc", rtc),
         CommandLineOption::new("device", Vec::new()),
         CommandLineOption::new("chardev", chardev),
     ]
