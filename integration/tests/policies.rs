@@ -119,7 +119,7 @@ fn a_client_that_is_handed_to_a_chardev_stays_limited_when_a_monitor_comes() {
 
 #[test]
 fn the_human_monitor_command_is_no_way_round() {
-    let (_vmm, mut all, mut limited) = limited("allow=query-*");
+    let (_vmm, mut all, mut limited) = limited("allow=query-*,allow=human-monitor-command:print");
     let human = |client: &mut Client, line: &str| {
         let said = client.call("human-monitor-command", json!({ "command-line": line })).unwrap();
         said.as_str().unwrap().to_owned()
@@ -254,5 +254,8 @@ fn whoever_looks_sees_who_is_there() {
     assert_eq!((&session["restricted"], &session["negotiated"]), (&json!(true), &json!(true)));
     assert_eq!((&session["commands"], &session["errors"]), (&json!(2), &json!(1)));
     let asking = &open["sessions"][0];
-    assert_eq!((&asking["restricted"], &asking["queued"], &asking["outbox-bytes"]), (&json!(false), &json!(0), &json!(0)));
+    assert_eq!(
+        (&asking["restricted"], &asking["queued"], &asking["outbox-bytes"]),
+        (&json!(false), &json!(0), &json!(0))
+    );
 }
