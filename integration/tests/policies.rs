@@ -140,7 +140,7 @@ fn the_human_monitor_command_is_no_way_round() {
         assert_eq!(human(&mut limited, line), text(command), "{line}");
     }
     assert_eq!(human(&mut limited, "info status"), "VM status: running\r\n");
-    assert_eq!(human(&mut limited, "p 6*7"), "42\r\n");
+    assert_eq!(human(&mut limited, "p 6*7"), "0x2a\r\n");
     assert_eq!(human(&mut all, "stop"), "");
 }
 
