@@ -1,5 +1,7 @@
 //! Monitors that come and go at run time, under load.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 

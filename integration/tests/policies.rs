@@ -1,6 +1,8 @@
 //! Limits of monitors, and every way that might lead round them: whatever a limited session makes or hands in has at most
 //! its rights.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;

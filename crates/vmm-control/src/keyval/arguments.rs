@@ -200,7 +200,6 @@ mod tests {
 
     #[derive(Deserialize, QapiType)]
     #[serde(rename_all = "lowercase")]
-    #[expect(dead_code, reason = "only described")]
     enum Policy {
         Default,
         Bind,

@@ -18,6 +18,9 @@ const LONGEST_CHAIN: usize = 32;
 /// Makes an object whose properties have been decoded.
 pub(crate) type Make = Box<dyn FnOnce(&Creation) -> CommandResult<Arc<dyn AnyObject>> + Send>;
 
+/// Takes an object's properties out of arguments.
+type Decode = Box<dyn Fn(&mut Parts) -> Result<Make, Error> + Send + Sync>;
+
 /// A type of object that clients can create by name: with `object-add`, or, registered as a device type, with
 /// `device_add`.
 ///
@@ -52,7 +55,7 @@ pub struct ObjectType {
     inherited: Vec<(&'static str, &'static [&'static str])>,
     properties: Vec<PropertyInfo>,
     describe: fn(&mut Types) -> TypeRef,
-    decode: Box<dyn Fn(&mut Parts) -> Result<Make, Error> + Send + Sync>,
+    decode: Decode,
 }
 
 impl ObjectType {
