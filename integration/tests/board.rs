@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Value, json};
@@ -36,6 +37,31 @@ fn virtual_cpus_are_threads_of_their_names() {
     assert_eq!(paths, [0, 2, 3, 4].map(|n| format!("/machine/unattached/device[{n}]")));
     assert_eq!(cpus[3]["props"], json!({"socket-id": 1, "core-id": 1, "thread-id": 0}));
     assert_eq!((&cpus[3]["cpu-index"], &cpus[3]["target"]), (&json!(3), &json!("x86_64")));
+}
+
+#[test]
+fn its_parts_stand_in_the_object_tree() {
+    let vmm = board(&["-smp", "2", "-rtc", "base=2006-06-17T16:01:21,clock=vm", "-S"]);
+    let mut client = vmm.client(0);
+    let parts = client.call("qom-list", json!({"path": "/machine/unattached"})).unwrap();
+    let kinds: BTreeMap<_, _> = parts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| (part["name"].as_str().unwrap(), part["type"].as_str().unwrap()))
+        .collect();
+    let cpu = "child<board-x86_64-cpu>";
+    let wanted =
+        [("device[0]", cpu), ("device[10]", "child<mc146818rtc>"), ("device[2]", cpu), ("type", "string")];
+    assert_eq!(kinds, BTreeMap::from(wanted));
+    let mut get = |number, name| {
+        let path = format!("/machine/unattached/device[{number}]");
+        client.call("qom-get", json!({"path": path, "property": name})).unwrap()
+    };
+    assert_eq!(get(2, "core-id"), 1);
+    let date = json!({"tm_year": 106, "tm_mon": 5, "tm_mday": 17, "tm_hour": 16, "tm_min": 1, "tm_sec": 21});
+    assert_eq!(get(10, "date"), date);
+    assert_eq!(get(10, "iobase"), 0x70);
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
     let board = Board::new(config);
     let plane = plane(board.clone(), config)?;
-    board.connect(plane.events());
+    board.connect(plane.events(), plane.objects().clone());
     if !config.preconfig {
         board.create().await?;
     }

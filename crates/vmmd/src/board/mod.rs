@@ -9,18 +9,21 @@
 //! # Names in the object tree
 //!
 //! Those that QEMU's `pc` happens to give: the first CPU is `/machine/unattached/device[0]`, the others follow from
-//! `device[2]` on, and the RTC stands seven places behind them.
+//! `device[2]` on, and the RTC stands seven places behind them. `qom-list` shows them there.
 
 mod bus;
 mod clock;
 mod memory;
+mod objects;
 mod rtc;
 mod vcpus;
 
 use std::sync::{Arc, OnceLock};
 
+use vmm_control::objects::AttachError;
 use vmm_control::{
-    CommandError, CommandResult, CpuPlace, EventSender, IoPorts, Machine, RunState, RunStateCell, Vcpu,
+    CommandError, CommandResult, CpuPlace, EventSender, IoPorts, Machine, Objects, RunState, RunStateCell,
+    Vcpu,
 };
 
 use self::bus::{ClaimError, PortBus};
@@ -51,6 +54,9 @@ pub enum CreateError {
     /// Two devices want the same I/O ports.
     #[error("{0}")]
     Ports(String),
+    /// A part of the board has no place in the object tree.
+    #[error(transparent)]
+    Objects(#[from] AttachError),
 }
 
 impl From<ClaimError> for CreateError {
@@ -71,8 +77,8 @@ struct Inner {
     clock: Arc<VirtualClock>,
     /// There once it was made.
     hardware: OnceLock<Hardware>,
-    /// Where the hardware's events go, once the plane exists.
-    events: OnceLock<EventSender>,
+    /// Where the hardware's events go, and where it is shown; once the plane exists.
+    plane: OnceLock<(EventSender, Objects)>,
 }
 
 /// What only a board has.
@@ -96,14 +102,14 @@ impl Board {
             state: RunStateCell::new(state),
             clock: Arc::new(VirtualClock::new(config.machine.is_test_driven())),
             hardware: OnceLock::new(),
-            events: OnceLock::new(),
+            plane: OnceLock::new(),
         }))
     }
 
-    /// Says where events go. To be called once, before [`create`](Self::create).
-    pub fn connect(&self, events: EventSender) {
+    /// Says where events go, and where the hardware is to be shown. To be called once, before [`create`](Self::create).
+    pub fn connect(&self, events: EventSender, objects: Objects) {
         // A second plane around one board would be a mistake, but the first one keeps working.
-        let _ = self.0.events.set(events);
+        let _ = self.0.plane.set((events, objects));
     }
 
     /// Makes the hardware, and lets it run if the machine does. Does nothing when there is hardware already.
@@ -113,8 +119,12 @@ impl Board {
     pub async fn create(&self) -> Result<(), CreateError> {
         let inner = &self.0;
         if inner.config.kind == MachineKind::Board && inner.hardware.get().is_none() {
-            let hardware = Hardware::new(&inner.config, &inner.clock, inner.events.get()).await?;
-            inner.hardware.get_or_init(|| hardware);
+            let hardware = Hardware::new(&inner.config, &inner.clock).await?;
+            let hardware = inner.hardware.get_or_init(|| hardware);
+            if let Some((events, objects)) = inner.plane.get() {
+                hardware.rtc.connect(events.clone());
+                objects::attach(objects, self.vcpus(), &hardware.rtc)?;
+            }
             let count = inner.config.smp.cpus;
             tracing::info!(
                 "there is no accelerator: {count} virtual CPU(s) have threads, and run no guest code"
@@ -155,19 +165,12 @@ impl Board {
 }
 
 impl Hardware {
-    async fn new(
-        config: &MachineConfig,
-        clock: &Arc<VirtualClock>,
-        events: Option<&EventSender>,
-    ) -> Result<Self, CreateError> {
+    async fn new(config: &MachineConfig, clock: &Arc<VirtualClock>) -> Result<Self, CreateError> {
         let memory = Memory::reserve(config.memory.bytes()).map_err(CreateError::Memory)?;
         let count = config.smp.cpus;
         let base = Base::new(config.rtc.base, i64::try_from(host_time().as_secs()).unwrap_or_default());
         let drive = Drive::new(config.rtc.clock, clock);
         let rtc = Arc::new(RtcDevice::new(base, drive, unattached(count + 8)));
-        if let Some(events) = events {
-            rtc.connect(events.clone());
-        }
         let mut ports = PortBus::default();
         ports.claim("rtc", RtcDevice::PORT, RtcDevice::PORTS, rtc.clone())?;
         let vcpus = Vcpus::start(count).await.map_err(|source| CreateError::Vcpus { count, source })?;

@@ -9,6 +9,7 @@ use super::Rtc;
 use super::base::{Base, host_time};
 use crate::board::bus::PortDevice;
 use crate::board::clock::{Drive, nanoseconds};
+use crate::civil::Civil;
 
 /// The two ports of an RTC.
 pub(crate) struct RtcDevice {
@@ -40,6 +41,16 @@ impl RtcDevice {
     pub(crate) fn connect(&self, events: EventSender) {
         // A second plane around one board would be a mistake, but the first one keeps working.
         let _ = self.events.set(events);
+    }
+
+    /// Its place in the object tree.
+    pub(crate) fn qom_path(&self) -> &str {
+        &self.qom_path
+    }
+
+    /// What it shows now.
+    pub(crate) fn shown(&self) -> Civil {
+        self.with(|rtc| rtc.shown(self.drive.now()))
     }
 
     /// What a reset of the machine does to it.

@@ -115,6 +115,12 @@ impl Rtc {
         }
     }
 
+    /// What the registers show at `now`; fields are out of range where the guest put such values.
+    pub(crate) fn shown(&mut self, now: i64) -> Civil {
+        self.draw(now);
+        reg::read_time(&self.cmos)
+    }
+
     fn write_a(&mut self, value: u8, now: i64) -> Option<i64> {
         let (was, will) = (self.get(reg::A) & reg::DIVIDER, value & reg::DIVIDER);
         let held = |divider: u8| divider & reg::DIVIDER_RESET == reg::DIVIDER_RESET;
