@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 use vmm_integration::client::Client;
 use vmm_integration::vmm::{Setup, Vmm};
-use vmm_integration::wire::dev_null;
+use vmm_integration::wire::{dev_null, is_listening};
+use vmm_integration::{LIMIT, poll_until};
 
 fn desc(result: Result<Value, vmm_integration::client::QmpError>) -> String {
     result.unwrap_err().desc
@@ -67,6 +69,81 @@ fn several_clients_are_served_at_once() {
     for client in &mut clients {
         client.event("STOP");
     }
+}
+
+/// In QEMU a monitor is full with its one client; here only with `max-clients=1`.
+#[test]
+fn a_monitor_takes_further_sessions() {
+    for (options, takes) in [("", true), ("max-clients=1", false)] {
+        let vmm = Vmm::with(Setup { options, ..Setup::default() });
+        let mut client = vmm.client(0);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        client.getfd("a", &ours.into()).unwrap();
+        let arguments = json!({"protocol": "compat_monitor0", "fdname": "a"});
+        let handed = client.call("add_client", arguments);
+        let mut further = Client::over(theirs).unwrap();
+        if takes {
+            handed.unwrap();
+            further.negotiate();
+            further.run("query-name");
+        } else {
+            assert_eq!(desc(handed), "failed to add client");
+            assert_eq!(further.next_line(), None);
+        }
+        client.run("query-name");
+    }
+}
+
+/// QEMU keeps the socket open for ever.
+#[test]
+fn a_client_for_a_display_that_is_not_there_is_let_go() {
+    let vmm = Vmm::start();
+    let mut client = vmm.client(0);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    client.getfd("a", &ours.into()).unwrap();
+    client.call("add_client", json!({"protocol": "vnc", "fdname": "a"})).unwrap();
+    assert_eq!(Client::over(theirs).unwrap().next_line(), None);
+}
+
+/// QEMU 7.2 takes it for VNC, where it leaks, and fails with another text for a chardev; 11.1 does as we do.
+#[test]
+fn an_fd_that_is_no_socket_is_no_client() {
+    let vmm = Vmm::start();
+    let mut client = vmm.client(0);
+    for protocol in ["vnc", "compat_monitor0", "nope"] {
+        client.getfd("a", &dev_null().unwrap()).unwrap();
+        let handed = client.call("add_client", json!({"protocol": protocol, "fdname": "a"}));
+        assert_eq!(desc(handed), "parameter @fdname must name a socket");
+    }
+}
+
+/// QEMU does nothing else until the client has come: no command of any monitor is run.
+#[test]
+fn a_chardev_that_waits_for_its_client_holds_up_nobody() {
+    let vmm = Vmm::start();
+    let (mut waiting, mut other) = (vmm.client(0), vmm.client(0));
+    let socket = vmm.dir().join("w.sock");
+    let backend = json!({"type": "socket", "data":
+        {"addr": {"type": "unix", "data": {"path": socket}}, "wait": true}});
+    let command = json!({"execute": "chardev-add", "arguments": {"id": "w", "backend": backend}, "id": "w"});
+    waiting.send(command.to_string());
+    assert!(poll_until(LIMIT, || is_listening(&socket)));
+    other.run("stop");
+    waiting.event("STOP");
+    let _client = UnixStream::connect(&socket).unwrap();
+    assert_eq!(waiting.reply(), json!({"return": {}, "id": "w"}));
+}
+
+/// QEMU replaces whatever stands where its socket should.
+#[test]
+fn a_file_in_a_sockets_place_stays() {
+    let vmm = Vmm::start();
+    let path = vmm.dir().join("precious");
+    std::fs::write(&path, "content").unwrap();
+    let backend = json!({"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": &path}}}});
+    let added = vmm.client(0).call("chardev-add", json!({"id": "c", "backend": backend}));
+    assert!(desc(added).ends_with("precious: the file is not a socket"));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "content");
 }
 
 /// QEMU 7.2 leaves the fds of a stopped machine in their set until it runs; 11.1 does as we do.
