@@ -7,11 +7,14 @@
 //! An id is taken before its chardev is opened (a [`Reservation`]), so that of two `chardev-add` one is refused
 //! before it has done anything.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chardev::Chardev;
 use qmp_protocol::order::NameTable;
 use tokio::sync::watch;
+
+use crate::objects::Objects;
+use crate::objects::builtin::{OtherObject, SocketObject};
 
 /// Why a chardev is not put in or taken out. QEMU 7.2's texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +38,8 @@ pub enum ChardevError {
 #[derive(Debug, Default)]
 pub struct Chardevs {
     state: Mutex<State>,
+    /// Where they are seen, once the plane is built.
+    objects: OnceLock<Objects>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +122,10 @@ impl Chardevs {
         }
         state.order.remove(id);
         let Entry { chardev, .. } = state.entries.remove(place);
+        // Under the lock: whoever takes the id next is seen after this.
+        if let Some(objects) = self.objects.get() {
+            objects.detach(&format!("/chardevs/{id}"));
+        }
         drop(state);
         Ok(chardev)
     }
@@ -130,6 +139,25 @@ impl Chardevs {
     pub fn in_query_order(&self) -> Vec<Arc<Chardev>> {
         let state = self.lock();
         state.order.iter().rev().filter_map(|id| state.find(id)).map(|entry| entry.chardev.clone()).collect()
+    }
+
+    /// To be called once, when the plane is built: from now on chardevs are seen in the object tree.
+    pub(crate) fn connect(&self, objects: &Objects) {
+        self.objects.get_or_init(|| objects.clone());
+    }
+
+    fn show(&self, chardev: &Arc<Chardev>) {
+        let Some(objects) = self.objects.get() else { return };
+        let Some(parent) = objects.find("/chardevs") else { return };
+        let shown = if chardev.is_socket() {
+            objects.attach_node(&parent, chardev.id(), "chardev-socket", Arc::new(SocketObject::new(chardev)))
+        } else {
+            let kind = format!("chardev-{}", chardev.filename());
+            objects.attach_node(&parent, chardev.id(), &kind, Arc::new(OtherObject))
+        };
+        if let Err(error) = shown {
+            tracing::warn!(chardev = chardev.id(), "it does not stand in the object tree: {error}");
+        }
     }
 
     /// Lets all go, and takes no more.
@@ -170,6 +198,7 @@ impl Reservation<'_> {
             return Err(ChardevError::Closed);
         }
         state.order.insert(self.id.clone());
+        self.chardevs.show(&chardev);
         state.entries.push(Entry { chardev, _present: present });
         Ok(Presence(presence))
     }

@@ -381,6 +381,7 @@ impl Builder {
         shared.schema.get_or_init(|| schema);
         let core = Core::new(router, hub.clone(), &shared.version, self.limits);
         shared.monitors.connect(&core, &shared.objects);
+        shared.chardevs.connect(&shared.objects);
         core.set_shell(Arc::new(HumanShell::new(human.clone())));
         let fan_out = runtime.spawn(async move { hub.run().await });
         Ok(ControlPlane { handle, core, human, interface, _fan_out: AbortOnDrop(fan_out) })

@@ -21,7 +21,7 @@ mod tree;
 pub mod builtin;
 
 pub use self::class::{PropertyInfo, TypeInfo};
-pub use self::object::{Creation, Object, Plain};
+pub use self::object::{Creation, NoProperties, Object, Plain};
 pub use self::registry::ObjectType;
 pub use self::tree::{AttachError, Objects, Used};
 

@@ -154,6 +154,13 @@ impl Registry {
             Class::new("container", Some("object"), Concrete),
             Class::new("machine", Some("object"), Abstract),
             Class::new("chardev", Some("object"), Abstract),
+            Class::new("chardev-fd", Some("chardev"), Abstract),
+            Class::new("chardev-socket", Some("chardev"), Concrete)
+                .with(properties_of::<super::builtin::ChardevSocketProperties>()),
+            Class::new("chardev-null", Some("chardev"), Concrete),
+            Class::new("chardev-file", Some("chardev-fd"), Concrete),
+            Class::new("chardev-pipe", Some("chardev-fd"), Concrete),
+            Class::new("chardev-stdio", Some("chardev-fd"), Concrete),
             Class::new("device", Some("object"), Abstract).with(device_properties()),
         ];
         let registry = Self { classes: Mutex::new(basic), objects, devices };
