@@ -5,6 +5,7 @@
 mod building;
 mod chardevs;
 mod clients;
+mod devices;
 mod fds;
 mod isolation;
 mod objects;
