@@ -42,9 +42,9 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The character here, for messages.
+    /// The character here, for messages: QEMU shows the first byte alone of one that is not ASCII, which is no text.
     pub(super) fn peek_char(&self) -> Option<char> {
-        self.rest().chars().next()
+        self.peek().map(|byte| if byte.is_ascii() { char::from(byte) } else { char::REPLACEMENT_CHARACTER })
     }
 
     /// Whether the line ends here.
@@ -54,7 +54,7 @@ impl<'a> Cursor<'a> {
 
     /// Passes one character, if there is one.
     pub(super) fn pass(&mut self) {
-        self.at += self.peek_char().map_or(0, char::len_utf8);
+        self.at += self.rest().chars().next().map_or(0, char::len_utf8);
     }
 
     /// Passes everything.

@@ -241,7 +241,7 @@ mod tests {
             ("1+", "unexpected end of expression"),
             ("nope", "invalid char 'n' in expression"),
             ("5//2", "invalid char '/' in expression"),
-            ("é", "invalid char 'é' in expression"),
+            ("é", "invalid char '\u{fffd}' in expression"),
             (".5", "invalid char '.' in expression"),
             (")", "invalid char ')' in expression"),
             ("(1+2", "')' expected"),

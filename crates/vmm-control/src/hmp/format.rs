@@ -186,6 +186,6 @@ mod tests {
         assert_eq!(read(&last, "/L"), Ok((format(Radix::Instruction, Some(8)), String::new())));
         assert_eq!(read(&last, "/x"), Ok((format(Radix::Hexadecimal, Some(1)), String::new())));
         assert_eq!(read(&last, "/x5"), Err("invalid char in format: '5'".into()));
-        assert_eq!(read(&last, "/é"), Err("invalid char in format: 'é'".into()));
+        assert_eq!(read(&last, "/é"), Err("invalid char in format: '\u{fffd}'".into()));
     }
 }

@@ -72,11 +72,7 @@ impl Typed<'_> {
     /// Complains of what was not asked for; of several, of the one that QEMU names.
     fn finish(self) -> Result<Object, KeyvalError> {
         let Some(name) = first_unexpected(self.given, self.asked.into_iter()) else { return Ok(self.done) };
-        let path = format!("{}{name}", self.path);
-        Err(match self.given.get(name) {
-            Some(Value::String(_)) | None => KeyvalError::Unexpected(path),
-            Some(_) => KeyvalError::UnexpectedMembers(path),
-        })
+        Err(KeyvalError::Unexpected(format!("{}{name}", self.path)))
     }
 }
 
@@ -259,7 +255,8 @@ mod tests {
             ("m,size.x=1", "Parameters 'size.*' are unexpected"),
             ("m,size=1,weight=x", "Parameter 'weight' expects number"),
             ("m,size=1,nope=1", "Parameter 'nope' is unexpected"),
-            ("m,size=1,nope.x=1", "Parameters 'nope.*' are unexpected"),
+            ("m,size=1,nope.x=1", "Parameter 'nope' is unexpected"),
+            ("m,size=1,nope.0=1", "Parameter 'nope' is unexpected"),
             ("m,size=1,foo=1,bar=1", "Parameter 'bar' is unexpected"),
         ] {
             assert_eq!(typed(text), Err(error.to_owned()), "{text}");

@@ -21,6 +21,12 @@ pub struct OptionItem {
 }
 
 impl OptionItem {
+    /// Whether it is `help` or `?` alone.
+    #[must_use]
+    pub fn asks_for_help(&self) -> bool {
+        matches!(self.short_form.as_deref(), Some("help" | "?"))
+    }
+
     /// QEMU's warning about a switch that stood alone: two lines.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
@@ -70,9 +76,12 @@ impl Options {
     /// Whether one of the items is `help` or `?` alone.
     #[must_use]
     pub fn asks_for_help(&self) -> bool {
-        self.items.iter().any(|item| matches!(item.short_form.as_deref(), Some("help" | "?")))
+        self.items.iter().any(OptionItem::asks_for_help)
     }
 }
+
+/// The one switch whose name begins with `no`.
+const NODELAY: &str = "nodelay";
 
 fn items(text: &str, implied: Option<&str>) -> Vec<OptionItem> {
     let mut items = Vec::new();
@@ -89,8 +98,8 @@ fn items(text: &str, implied: Option<&str>) -> Vec<OptionItem> {
             (key, short_form) = (implied, None);
         } else {
             let (switch, state) = match name.strip_prefix("no") {
-                Some(switch) => (switch, "off"),
-                None => (name, "on"),
+                Some(switch) if name != NODELAY => (switch, "off"),
+                _ => (name, "on"),
             };
             (key, value, short_form) = (switch, state.to_owned(), Some(name.to_owned()));
             rest = after.strip_prefix(',').unwrap_or(after);
@@ -133,6 +142,7 @@ mod tests {
             warnings[1],
             "warning: short-form boolean option 'norombar' deprecated\nPlease use rombar=off instead\n"
         );
+        assert_eq!(Options::parse("socket,nodelay", Some("backend")).get("nodelay"), Some("on"));
         let double = Options::parse("null,,id=c", Some("backend"));
         assert_eq!((double.get("backend"), double.id()), (Some("null,id=c"), Some("c")));
         assert!(Options::parse("null,id=c,?", Some("backend")).asks_for_help());

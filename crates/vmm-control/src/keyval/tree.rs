@@ -55,6 +55,8 @@ fn item<'a>(root: &mut Object, text: &'a str, implied: Option<&str>) -> Result<&
     }
     let mut members = root;
     let mut start = 0;
+    // The fragment before this one, and where it ends.
+    let mut above: Option<(&str, usize)> = None;
     for depth in 0.. {
         let length = fragment(&key[start..], depth > 0);
         let end = start + length.ok_or_else(|| KeyvalError::InvalidKey(key.to_owned()))?;
@@ -65,6 +67,9 @@ fn item<'a>(root: &mut Object, text: &'a str, implied: Option<&str>) -> Result<&
         if depth >= MAX_DEPTH {
             return Err(KeyvalError::TooDeep(key.to_owned()));
         }
+        if let Some((above, end)) = above {
+            members = descend(members, above, &key[..end])?;
+        }
         if last {
             let Some(after) = after.strip_prefix('=') else {
                 return Err(KeyvalError::NoValue(key.to_owned()));
@@ -73,7 +78,7 @@ fn item<'a>(root: &mut Object, text: &'a str, implied: Option<&str>) -> Result<&
             put(members, name, value, key)?;
             return Ok(rest);
         }
-        members = descend(members, name, &key[..end])?;
+        above = Some((name, end));
         start = end + 1;
     }
     Err(KeyvalError::TooDeep(key.to_owned()))
@@ -248,6 +253,7 @@ mod tests {
             ("a,x.0=1,x.5=2", "Parameter 'x.1' missing"),
             ("a,x.0=1,x.00=2", "Parameter 'x.1' missing"),
             ("a,x.0y=1", "Invalid parameter 'x.0y'"),
+            ("a,x=1,x.0y=1", "Invalid parameter 'x.0y'"),
             ("a,x y=1", "Invalid parameter 'x y'"),
             ("a,é=1", "Invalid parameter 'é'"),
             ("a,__é=1", "Invalid parameter '__é'"),

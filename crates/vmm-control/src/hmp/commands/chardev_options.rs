@@ -61,16 +61,16 @@ const KNOWN: &[(&str, Kind)] = &[
 /// # Errors
 /// The first complaint, a line or more.
 pub(super) fn check(options: &Options, warn: impl Fn(&str)) -> Result<(), String> {
-    if options.asks_for_help() {
-        // QEMU lists the options on its own output.
-        return Err(String::new());
-    }
     if options.id().is_some_and(|id| !is_identifier(id)) {
         return Err("Parameter 'id' expects an identifier\n\
                     Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n"
             .to_owned());
     }
     for item in options {
+        if item.asks_for_help() {
+            // QEMU lists the options on its own output.
+            return Err(String::new());
+        }
         if let Some(warning) = item.warning() {
             warn(&warning);
         }
@@ -230,7 +230,8 @@ mod tests {
         ] {
             assert_eq!(checked(text).1, Err(complaint.to_owned()), "{text}");
         }
-        assert_eq!(checked("null,nope,help"), (String::new(), Err(String::new())));
+        assert_eq!(checked("null,wait=on,help,nope=1"), (String::new(), Err(String::new())));
+        assert!(checked("null,nope=1,help").1.unwrap_err().starts_with("Invalid parameter 'nope'"));
         assert!(
             checked("null,nope=1,id=1c").1.unwrap_err().starts_with("Parameter 'id' expects an identifier\n")
         );
