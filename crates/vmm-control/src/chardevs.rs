@@ -13,8 +13,8 @@ use chardev::Chardev;
 use qmp_protocol::order::NameTable;
 use tokio::sync::watch;
 
-use crate::objects::Objects;
 use crate::objects::builtin::{OtherObject, SocketObject};
+use crate::objects::{Objects, WeakObjects};
 
 /// Why a chardev is not put in or taken out. QEMU 7.2's texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,8 @@ pub enum ChardevError {
 pub struct Chardevs {
     state: Mutex<State>,
     /// Where they are seen, once the plane is built.
-    objects: OnceLock<Objects>,
+    /// Weak: the types of monitors hold this.
+    objects: OnceLock<WeakObjects>,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +124,7 @@ impl Chardevs {
         state.order.remove(id);
         let Entry { chardev, .. } = state.entries.remove(place);
         // Under the lock: whoever takes the id next is seen after this.
-        if let Some(objects) = self.objects.get() {
+        if let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) {
             objects.detach(&format!("/chardevs/{id}"));
         }
         drop(state);
@@ -143,11 +144,11 @@ impl Chardevs {
 
     /// To be called once, when the plane is built: from now on chardevs are seen in the object tree.
     pub(crate) fn connect(&self, objects: &Objects) {
-        self.objects.get_or_init(|| objects.clone());
+        self.objects.get_or_init(|| objects.downgrade());
     }
 
     fn show(&self, chardev: &Arc<Chardev>) {
-        let Some(objects) = self.objects.get() else { return };
+        let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) else { return };
         let Some(parent) = objects.find("/chardevs") else { return };
         let shown = if chardev.is_socket() {
             objects.attach_node(&parent, chardev.id(), "chardev-socket", Arc::new(SocketObject::new(chardev)))

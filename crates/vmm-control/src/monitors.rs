@@ -8,8 +8,8 @@ use qmp_monitor::{Core, LocalSession, Monitor, MonitorConfig, QmpSession};
 use serde_json::json;
 
 use crate::chardevs::{ChardevError, Chardevs};
-use crate::objects::Objects;
 use crate::objects::builtin::MonitorQmp;
+use crate::objects::{Objects, WeakObjects};
 
 /// Why a monitor cannot be added.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,8 @@ pub enum MonitorError {
 pub(crate) struct Monitors {
     /// Weak: the core's commands hold this.
     core: OnceLock<Weak<Core>>,
-    objects: OnceLock<Objects>,
+    /// Weak: the types of monitors hold this.
+    objects: OnceLock<WeakObjects>,
     state: Mutex<State>,
 }
 
@@ -68,7 +69,7 @@ impl Monitors {
     /// To be called once, when the plane is built.
     pub(crate) fn connect(&self, core: &Arc<Core>, objects: &Objects) {
         self.core.get_or_init(|| Arc::downgrade(core));
-        self.objects.get_or_init(|| objects.clone());
+        self.objects.get_or_init(|| objects.downgrade());
     }
 
     /// Starts a monitor on a chardev, which adds its maker's limits.
@@ -130,7 +131,7 @@ impl Monitors {
             state.shown = true;
             std::mem::take(&mut state.hidden)
         };
-        let Some(objects) = self.objects.get() else { return };
+        let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) else { return };
         for (id, object) in hidden {
             if let Err(error) = objects.attach_node(&objects.objects(), &id, "monitor-qmp", object) {
                 tracing::warn!(monitor = id, "the monitor does not stand in the object tree: {error}");

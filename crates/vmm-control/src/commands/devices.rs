@@ -16,7 +16,7 @@ use super::objects::{is_identifier, remove};
 use super::qom::{device_not_found, permit_type};
 use crate::keyval;
 use crate::objects::{ClassKind, Creation, Node, ObjectType, Objects};
-use crate::plane::Shared;
+use crate::plane::{PlaneHandle, Shared};
 
 /// A device to be plugged; its type's properties stand beside these.
 #[derive(Debug, Deserialize, QapiType)]
@@ -59,17 +59,18 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 }
 
 fn device_add(plane: &Arc<Shared>) -> Command {
-    let objects = plane.objects.clone();
+    let plane = plane.clone();
     Command::new("device_add").doc("Plugs a device.").raw_handler(
         DeviceAdd::describe,
         move |context: Context, arguments: Object| {
-            let objects = objects.clone();
-            async move { add(&objects, context, arguments).await }
+            let plane = plane.clone();
+            async move { add(&plane, context, arguments).await }
         },
     )
 }
 
-async fn add(objects: &Objects, context: Context, mut arguments: Object) -> CommandResult<()> {
+async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> CommandResult<()> {
+    let objects = &plane.objects;
     let id = match arguments.remove("id") {
         Some(Value::String(id)) if is_identifier(&id) => Some(id),
         Some(Value::String(_)) => {
@@ -94,7 +95,7 @@ async fn add(objects: &Objects, context: Context, mut arguments: Object) -> Comm
     let make = ty.decode(&mut parts)?;
     parts.finish()?;
     let name = id.unwrap_or_else(|| free_name(&parent));
-    let creation = Creation::new(&name, parent.path_of(&name), context);
+    let creation = Creation::new(&name, parent.path_of(&name), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
     let node = objects.attach_node(&parent, &name, ty.name(), object)?;
     if let Err(error) = node.object.complete(&creation).await {

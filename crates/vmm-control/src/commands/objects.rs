@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::qom::permit_type;
 use crate::objects::builtin::IoThreadObject;
 use crate::objects::{Creation, Node, Objects};
-use crate::plane::Shared;
+use crate::plane::{PlaneHandle, Shared};
 
 /// What every object is made with: its type decides the rest.
 struct ObjectOptions;
@@ -63,12 +63,12 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 }
 
 fn object_add(plane: &Arc<Shared>) -> Command {
-    let (objects, described) = (plane.objects.clone(), plane.objects.clone());
+    let (plane, described) = (plane.clone(), plane.objects.clone());
     Command::new("object-add").doc("Makes an object.").allow_preconfig().raw_handler(
         move |types| describe(&described, types),
         move |context: Context, arguments: Object| {
-            let objects = objects.clone();
-            async move { add(&objects, context, arguments).await }
+            let plane = plane.clone();
+            async move { add(&plane, context, arguments).await }
         },
     )
 }
@@ -109,7 +109,8 @@ impl QapiType for ObjectTypes {
 }
 
 /// Everything is checked before the object is seen by anybody; a failure leaves nothing behind.
-async fn add(objects: &Objects, context: Context, arguments: Object) -> CommandResult<()> {
+async fn add(plane: &Arc<Shared>, context: Context, arguments: Object) -> CommandResult<()> {
+    let objects = &plane.objects;
     let mut parts = Parts::new(arguments);
     let Kind { qom_type } = parts.take()?;
     let ty = objects.types.object_type(&qom_type).ok_or_else(|| {
@@ -122,7 +123,7 @@ async fn add(objects: &Objects, context: Context, arguments: Object) -> CommandR
     if !is_identifier(&id) {
         return Err(CommandError::generic("Parameter 'id' expects an identifier"));
     }
-    let creation = Creation::new(&id, format!("/objects/{id}"), context);
+    let creation = Creation::new(&id, format!("/objects/{id}"), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
     let parent = objects.objects();
     let node = objects.attach_node(&parent, &id, ty.name(), object)?;

@@ -49,11 +49,11 @@ impl Node {
         state.order.iter().filter_map(|name| state.children.get(name).cloned()).collect()
     }
 
-    /// Puts a child here. `false` when its name is taken.
+    /// Puts a child here. `false` when its name is taken, or this is being removed.
     pub(crate) fn attach(&self, child: Arc<Node>) -> bool {
         let name: Arc<str> = child.name().into();
         let mut state = self.lock();
-        if state.children.contains_key(&name) {
+        if state.leaving || state.children.contains_key(&name) {
             return false;
         }
         state.order.insert(name.clone());
@@ -72,9 +72,10 @@ impl Node {
         here
     }
 
-    /// Takes all children out.
+    /// Takes all children out, and lets none in any more.
     pub(crate) fn drain(&self) -> Vec<Arc<Node>> {
         let mut state = self.lock();
+        state.leaving = true;
         state.order = NameTable::new();
         state.children.drain().map(|(_, child)| child).collect()
     }

@@ -10,6 +10,8 @@ use qmp_protocol::{Value, to_value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::plane::PlaneHandle;
+
 /// Something that stands in the object tree.
 ///
 /// Its properties are a struct: `object-add` decodes one, `qom-get` reads a member of the one that
@@ -73,11 +75,13 @@ pub struct Creation {
     pub path: String,
     /// Who makes it. Whatever it makes in turn must have at most [`Context::policy`]'s rights.
     pub context: Context,
+    /// The plane it will stand in: events, iothreads, other objects. The object may keep this; it goes with the plane.
+    pub plane: PlaneHandle,
 }
 
 impl Creation {
-    pub(crate) fn new(id: &str, path: String, context: Context) -> Self {
-        Self { id: id.to_owned(), path, context }
+    pub(crate) fn new(id: &str, path: String, context: Context, plane: PlaneHandle) -> Self {
+        Self { id: id.to_owned(), path, context, plane }
     }
 }
 

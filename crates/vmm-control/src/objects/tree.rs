@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::node::Node;
 use super::object::{AnyObject, Object, Plain};
@@ -105,6 +105,10 @@ impl Objects {
         self.find(path).map(|node| node.type_name.clone())
     }
 
+    pub(crate) fn downgrade(&self) -> WeakObjects {
+        WeakObjects { root: Arc::downgrade(&self.root), types: Arc::downgrade(&self.types) }
+    }
+
     pub(crate) fn resolve(&self, path: &str) -> Resolved {
         resolve(&self.root, path)
     }
@@ -115,13 +119,12 @@ impl Objects {
 
     /// `/objects`, which QEMU makes with the first object.
     pub(crate) fn objects(&self) -> Arc<Node> {
-        loop {
-            if let Some(node) = self.root.child("objects") {
-                return node;
-            }
-            // Whoever is first makes it.
-            self.root.attach(container("/objects".to_owned()));
+        if let Some(node) = self.root.child("objects") {
+            return node;
         }
+        // Whoever is first makes it. In a tree that has been cleared nobody does: what comes then is dropped.
+        let new = container("/objects".to_owned());
+        if self.root.attach(new.clone()) { new } else { self.root.child("objects").unwrap_or(new) }
     }
 
     /// The user-created objects, in QEMU's order, without making `/objects`.
@@ -159,6 +162,20 @@ fn clear(node: &Arc<Node>) {
 
 fn container(path: String) -> Arc<Node> {
     Node::new(path, "container".to_owned(), Arc::new(Plain))
+}
+
+/// The tree, for what its own types and objects hold: else it would hold itself.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakObjects {
+    root: Weak<Node>,
+    types: Weak<Registry>,
+}
+
+impl WeakObjects {
+    /// The tree, while its plane is there.
+    pub(crate) fn upgrade(&self) -> Option<Objects> {
+        Some(Objects { root: self.root.upgrade()?, types: self.types.upgrade()? })
+    }
 }
 
 impl fmt::Debug for Objects {

@@ -268,4 +268,51 @@ async fn what_would_have_no_effect_on_memory_is_refused() {
     assert_eq!(get(&session, "m", "merge").await, false);
     let size = "GenericError: cannot change property size of memory-backend-ram ";
     assert_eq!(set(&session, "m", "size", json!(8192)).await, size);
+/// An object that keeps the plane, which keeps the tree it stands in.
+struct Keeper {
+    plane: vmm_control::PlaneHandle,
+    _alive: Arc<()>,
+}
+
+impl Object for Keeper {
+    type Properties = ();
+
+    fn properties(&self) {}
+
+    async fn complete(&self, _: &Creation) -> CommandResult<()> {
+        Ok(self.plane.events().emit_plain("X_KEPT")?)
+    }
+}
+
+#[tokio::test]
+async fn an_object_may_keep_its_plane_and_goes_with_it() {
+    let alive = Arc::new(());
+    let kept = alive.clone();
+    let keeper = ObjectType::new("x-keeper", move |creation: &Creation, ()| {
+        Ok(Keeper { plane: creation.plane.clone(), _alive: kept.clone() })
+    });
+    let device = ObjectType::new("x-keeping-device", {
+        let kept = alive.clone();
+        move |creation: &Creation, ()| Ok(Keeper { plane: creation.plane.clone(), _alive: kept.clone() })
+    });
+    let builder = ControlPlane::builder(Toy::new(RunState::Running))
+        .event(vmm_control::EventSpec::standard::<()>("X_KEPT"))
+        .object_type(keeper)
+        .device_type(device);
+    let plane = built(builder);
+    let mut session = plane.connect();
+    session.watch();
+    let objects = plane.objects().clone();
+    session.call("object-add", &json!({"qom-type": "x-keeper", "id": "a"})).await.unwrap();
+    session.call("device_add", &json!({"driver": "x-keeping-device"})).await.unwrap();
+    assert_eq!(Arc::strong_count(&alive), 5, "two of the types', two of the objects'");
+    drop(plane);
+    assert!(!objects.contains("/objects/a") && !objects.contains("/machine"));
+    assert_eq!(Arc::strong_count(&alive), 3);
+    // Who still has a session can ask, and leaves nothing behind.
+    let added = session.call("object-add", &json!({"qom-type": "x-keeper", "id": "b"})).await;
+    assert!(added.is_err() || !objects.contains("/objects/b"));
+    assert_eq!(Arc::strong_count(&alive), 3);
+    drop((session, objects));
+    assert_eq!(Arc::strong_count(&alive), 1, "the types went too");
 }
