@@ -75,8 +75,19 @@ impl LocalSession {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let payload = self.call(command, arguments, Vec::new()).await?;
+        let payload = self.payload(command, arguments, Vec::new()).await?;
         Ok(serde_json::from_slice(payload.as_bytes())?)
+    }
+
+    /// Executes a command that returns nothing of interest.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute), whose cancel-safety it shares.
+    pub async fn call<A>(&self, command: &str, arguments: &A) -> Result<(), LocalError>
+    where
+        A: Serialize + ?Sized,
+    {
+        self.payload(command, arguments, Vec::new()).await.map(drop)
     }
 
     /// Executes a command that takes an fd, the first of `fds`.
@@ -93,11 +104,11 @@ impl LocalSession {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let payload = self.call(command, arguments, fds).await?;
+        let payload = self.payload(command, arguments, fds).await?;
         Ok(serde_json::from_slice(payload.as_bytes())?)
     }
 
-    async fn call<A>(&self, command: &str, arguments: &A, fds: Vec<OwnedFd>) -> Result<Payload, LocalError>
+    async fn payload<A>(&self, command: &str, arguments: &A, fds: Vec<OwnedFd>) -> Result<Payload, LocalError>
     where
         A: Serialize + ?Sized,
     {

@@ -69,16 +69,17 @@ mod run_state;
 
 pub use chardev;
 pub use chardev::Chardev;
+pub use fd_closer::Received;
 pub use fd_registry::{self, FdSets};
 pub use iothread::{self, IoThreads};
 pub use qmp_command::{
-    self, Command, CommandError, CommandResult, Context, QapiType,
+    self, Command, CommandError, CommandResult, Context, Feature, QapiType,
     layers::authorize::Authority,
     policy::{PatternError, Policy, Rules},
 };
 pub use qmp_monitor::{
-    EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, MonitorMode, NamedFdsScope,
-    QmpSession, SessionLimits,
+    self, EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, MonitorMode,
+    NamedFdsScope, QmpSession, SessionLimits,
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
 
@@ -86,9 +87,10 @@ pub use self::chardevs::{ChardevError, Chardevs};
 pub use self::commands::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub use self::display::{Acceptor, DisplayClient, DisplayProtocol};
 pub use self::hardware::{CpuPlace, IoPorts, Kvm, RtcChange, Target, Vcpu};
+pub use self::hmp::{HumanArg, HumanArgs, HumanCommand, HumanContext};
 pub use self::machine::Machine;
 pub use self::monitors::MonitorError;
-pub use self::objects::{Object, ObjectType, Objects};
+pub use self::objects::{Creation, Object, ObjectType, Objects};
 pub use self::plane::{BuildError, Builder, ControlPlane, PlaneHandle};
 pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::hardware::{IoPorts, Kvm, Target, Vcpu};
-use crate::run_state::RunState;
+use crate::run_state::{RunState, RunStateCell};
 use crate::{CommandError, CommandResult};
 
 /// A VMM, as its control plane sees it.
@@ -109,6 +109,110 @@ pub trait Machine: Send + Sync + 'static {
     /// By default none: nothing reacts.
     fn powerdown(&self) -> impl Future<Output = CommandResult<()>> + Send {
         async { Ok(()) }
+    }
+}
+
+/// A machine that has nothing but a run state: QEMU's `-machine none`. It is what tests and tools without a guest need.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use vmm_control::{ControlPlane, RunState, RunStateCell};
+///
+/// let machine = Arc::new(RunStateCell::new(RunState::Running));
+/// let plane = ControlPlane::builder(machine.clone()).build()?;
+/// plane.connect().call("stop", &()).await?;
+/// assert_eq!(machine.get(), RunState::Paused);
+/// # Ok(())
+/// # }
+/// ```
+impl Machine for RunStateCell {
+    fn run_state(&self) -> RunState {
+        self.get()
+    }
+
+    async fn stop(&self) -> CommandResult<()> {
+        self.stop();
+        Ok(())
+    }
+
+    async fn cont(&self) -> CommandResult<()> {
+        self.cont();
+        Ok(())
+    }
+
+    async fn reset(&self) -> CommandResult<()> {
+        self.reset();
+        Ok(())
+    }
+
+    async fn shut_down(&self) -> CommandResult<()> {
+        self.shut_down();
+        Ok(())
+    }
+}
+
+/// For those who keep a hand on their machine: the same machine.
+impl<M: Machine> Machine for Arc<M> {
+    fn name(&self) -> Option<String> {
+        (**self).name()
+    }
+
+    fn run_state(&self) -> RunState {
+        (**self).run_state()
+    }
+
+    fn machine_type(&self) -> &str {
+        (**self).machine_type()
+    }
+
+    fn uuid(&self) -> [u8; 16] {
+        (**self).uuid()
+    }
+
+    fn target(&self) -> Target {
+        (**self).target()
+    }
+
+    fn kvm(&self) -> Kvm {
+        (**self).kvm()
+    }
+
+    fn vcpus(&self) -> Vec<Vcpu> {
+        (**self).vcpus()
+    }
+
+    fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
+        (**self).io_ports()
+    }
+
+    fn wakeup(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::wakeup(self)
+    }
+
+    fn initialize(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::initialize(self)
+    }
+
+    fn stop(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::stop(self)
+    }
+
+    fn cont(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::cont(self)
+    }
+
+    fn reset(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::reset(self)
+    }
+
+    fn shut_down(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::shut_down(self)
+    }
+
+    fn powerdown(&self) -> impl Future<Output = CommandResult<()>> + Send {
+        M::powerdown(self)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::hmp::{Human, HumanCommand, HumanShell, HumanTableError};
 use crate::introspect::{DescribeError, Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
 use crate::monitors::{MonitorError, Monitors};
-use crate::objects::{ObjectType, Objects, Registry, builtin};
+use crate::objects::{ObjectType, Objects, Registry, TypeError, builtin};
 use crate::phase::{Phase, PhaseAuthority};
 use crate::run_state::ShutdownCause;
 
@@ -77,11 +77,15 @@ impl Shared {
     }
 }
 
-/// What handlers of an author's own commands may keep of the plane. Cheap to clone.
+/// What an author's own commands, objects and devices may keep of the plane. Cheap to clone.
 #[derive(Clone)]
 pub struct PlaneHandle(Arc<Shared>);
 
 impl PlaneHandle {
+    pub(crate) fn of(plane: &Arc<Shared>) -> Self {
+        Self(plane.clone())
+    }
+
     /// Raises events.
     pub fn events(&self) -> EventSender {
         self.0.events.clone()
@@ -159,6 +163,9 @@ pub enum BuildError {
     /// A human command is wrong.
     #[error(transparent)]
     Human(#[from] HumanTableError),
+    /// A type of objects or devices is wrong.
+    #[error(transparent)]
+    Type(#[from] TypeError),
     /// `build` was called outside a tokio runtime.
     #[error("a control plane is built inside a tokio runtime")]
     NoRuntime,
@@ -334,7 +341,8 @@ impl Builder {
             builtin::monitor_qmp(&monitors, &chardevs),
             builtin::monitor_hmp(&monitors, &chardevs),
         ];
-        let types = Registry::new(built_in.into_iter().chain(self.object_types).collect(), self.device_types);
+        let types =
+            Registry::new(built_in.into_iter().chain(self.object_types).collect(), self.device_types)?;
         let objects = Objects::new(types, self.machine.machine_type());
         let shared = Arc::new(Shared {
             chardevs,

@@ -38,6 +38,7 @@ pub use args::HumanArgs;
 pub use command::{HumanCommand, HumanCommandBuilder};
 pub use context::HumanContext;
 pub use format::{Radix, ValueFormat};
+pub use qmp_monitor::Shell;
 pub use shell::HumanShell;
 pub use table::HumanTableError;
 

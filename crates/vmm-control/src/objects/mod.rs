@@ -11,6 +11,7 @@
 //!
 //! The tree's locks are held for moments and never while an object's own code runs.
 
+mod check;
 mod class;
 mod node;
 mod object;
@@ -20,6 +21,7 @@ mod tree;
 
 pub mod builtin;
 
+pub use self::check::TypeError;
 pub use self::class::{PropertyInfo, TypeInfo};
 pub use self::object::{Creation, NoProperties, Object, Plain};
 pub use self::registry::ObjectType;
@@ -29,3 +31,4 @@ pub(crate) use self::class::ClassKind;
 pub(crate) use self::node::Node;
 pub(crate) use self::path::Resolved;
 pub(crate) use self::registry::Registry;
+pub(crate) use self::tree::WeakObjects;

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use qmp_command::arguments::Parts;
-use qmp_command::schema::{TypeRef, Types};
+use qmp_command::arguments::{self, Parts};
+use qmp_command::schema::{SchemaError, TypeRef, Types};
 use qmp_command::{CommandResult, QapiType};
 use qmp_protocol::Error;
 use qmp_protocol::order::NameTable;
 
+use super::check::{self, TypeError};
 use super::class::{Class, ClassKind, PropertyInfo, TypeInfo, properties_of};
 use super::object::{AnyObject, Creation, Object};
 
@@ -20,6 +21,9 @@ pub(crate) type Make = Box<dyn FnOnce(&Creation) -> CommandResult<Arc<dyn AnyObj
 
 /// Takes an object's properties out of arguments.
 type Decode = Box<dyn Fn(&mut Parts) -> Result<Make, Error> + Send + Sync>;
+
+/// Whether serde reads an object's properties as they are described.
+type Check = fn(&Types, &TypeRef) -> Result<(), SchemaError>;
 
 /// A type of object that clients can create by name: with `object-add`, or, registered as a device type, with
 /// `device_add`.
@@ -54,7 +58,9 @@ pub struct ObjectType {
     parent: &'static str,
     inherited: Vec<(&'static str, &'static [&'static str])>,
     properties: Vec<PropertyInfo>,
+    pub(super) settable: &'static [&'static str],
     describe: fn(&mut Types) -> TypeRef,
+    pub(super) check: Check,
     decode: Decode,
 }
 
@@ -72,7 +78,9 @@ impl ObjectType {
             parent: "object",
             inherited: Vec::new(),
             properties: properties_of::<T::Properties>(),
+            settable: T::SETTABLE,
             describe: T::Properties::describe,
+            check: arguments::check_type::<T::Properties>,
             decode: Box::new(move |parts| {
                 let properties: T::Properties = parts.take()?;
                 let create = create.clone();
@@ -145,7 +153,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(objects: Vec<ObjectType>, devices: Vec<ObjectType>) -> Self {
+    pub(crate) fn new(objects: Vec<ObjectType>, devices: Vec<ObjectType>) -> Result<Self, TypeError> {
         use ClassKind::{Abstract, Concrete, Interface};
         let type_property = PropertyInfo::new("type", "string");
         let basic = vec![
@@ -163,6 +171,8 @@ impl Registry {
             Class::new("chardev-stdio", Some("chardev-fd"), Concrete),
             Class::new("device", Some("object"), Abstract).with(device_properties()),
         ];
+        let taken = basic.iter().map(|class| class.name.clone());
+        check::check(objects.iter().chain(&devices), taken)?;
         let registry = Self { classes: Mutex::new(basic), objects, devices };
         for ty in &registry.objects {
             registry.add(ty, &["user-creatable"]);
@@ -170,13 +180,14 @@ impl Registry {
         for ty in &registry.devices {
             registry.add(ty, &[]);
         }
-        registry
+        Ok(registry)
     }
 
     fn add(&self, ty: &ObjectType, interfaces: &'static [&'static str]) {
         let mut classes = self.lock();
         let known = |name: &str| classes.iter().any(|class| class.name == name);
-        if !known(ty.parent) {
+        let registered = self.objects.iter().chain(&self.devices).any(|other| other.name == ty.parent);
+        if !registered && !known(ty.parent) {
             let of_parent = ty.inherited.iter().filter(|(class, _)| *class == ty.parent);
             let names: Vec<_> = of_parent.flat_map(|(_, names)| names.iter().copied()).collect();
             // In the order in which they were named there.

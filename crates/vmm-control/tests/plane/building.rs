@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::support::{Client, Toy, ask, built, directory, listen, plain};
 use serde_json::json;
 use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::objects::Plain;
 use vmm_control::qmp_command::Metadata;
 use vmm_control::{
-    Authority, BuildError, Command, CommandError, Context, ControlPlane, EventSpec, MonitorConfig,
-    MonitorError, RunState, Version,
+    Authority, BuildError, Builder, Command, CommandError, Context, ControlPlane, Creation, EventSpec,
+    MonitorConfig, MonitorError, ObjectType, RunState, RunStateCell, ShutdownCause, Version,
 };
 
 fn toy() -> Toy {
@@ -111,4 +112,47 @@ async fn an_authority_is_asked_for_built_in_commands_too() {
     assert_eq!(ask(&session, "stop", ()).await, "GenericError: no stop here");
     assert_eq!(ask(&session, "query-name", ()).await, json!({}));
     assert!(machine.asked().is_empty());
+}
+
+fn plain_type(name: &'static str) -> ObjectType {
+    ObjectType::new(name, |_: &Creation, _| Ok(Plain))
+}
+
+#[tokio::test]
+async fn types_of_objects_and_devices_share_their_names_with_the_built_in_ones() {
+    for (builder, name) in [
+        (ControlPlane::builder(toy()).object_type(plain_type("iothread")), "iothread"),
+        (ControlPlane::builder(toy()).device_type(plain_type("machine")), "machine"),
+        (ControlPlane::builder(toy()).object_type(plain_type("x-a")).device_type(plain_type("x-a")), "x-a"),
+    ] {
+        assert_eq!(
+            builder.build().unwrap_err().to_string(),
+            format!("the type {name:?} is registered twice")
+        );
+    }
+    // Not so what others are said to inherit from: it may be a type, before or after them.
+    let child = || plain_type("x-child").parent("x-parent");
+    for types in [[child(), plain_type("x-parent")], [plain_type("x-parent"), child()]] {
+        let plane = built(types.into_iter().fold(ControlPlane::builder(toy()), Builder::object_type));
+        let listed = ask(&plane.connect(), "qom-list-types", json!({"implements": "x-parent"})).await;
+        assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    }
+}
+
+/// Keeps a hand on a machine that has nothing but a state.
+#[tokio::test]
+async fn a_run_state_is_a_machine_and_so_is_a_shared_one() {
+    let machine = Arc::new(RunStateCell::new(RunState::Running));
+    let plane = built(ControlPlane::builder(machine.clone()).no_shutdown(true));
+    let session = plane.connect();
+    for (command, state) in [("stop", RunState::Paused), ("cont", RunState::Running)] {
+        session.call(command, &()).await.unwrap();
+        assert_eq!(machine.get(), state, "{command}");
+    }
+    plane.handle().guest_shut_down(ShutdownCause::GuestShutdown).await.unwrap();
+    assert_eq!(machine.get(), RunState::Shutdown);
+    session.call("system_reset", &()).await.unwrap();
+    assert_eq!(machine.get(), RunState::Prelaunch);
+    let refused = session.call("nope", &()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "The command nope has not been found");
 }
