@@ -235,39 +235,6 @@ async fn a_memory_backend_is_memory() {
     assert!(rustix::fs::ftruncate(memory.fd().unwrap(), 0).is_err(), "it is sealed");
 }
 
-#[tokio::test]
-async fn what_would_have_no_effect_on_memory_is_refused() {
-    let plane = plain(&Toy::new(RunState::Running));
-    let session = plane.connect();
-    let ram = |more: Value| {
-        let mut all = json!({"qom-type": "memory-backend-ram", "id": "m", "size": 4096});
-        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        all
-    };
-    for (more, text) in [
-        (json!({"policy": "bind"}), "host-nodes must be set for policy bind"),
-        (
-            json!({"policy": "bind", "host-nodes": [0]}),
-            "Memory cannot be bound to NUMA nodes here; leave out 'policy' and 'host-nodes'",
-        ),
-        (json!({"size": 0}), "property 'size' of memory-backend-ram doesn't take value '0'"),
-        (
-            json!({"prealloc-threads": 0}),
-            "property 'prealloc-threads' of memory-backend-ram doesn't take value '0'",
-        ),
-    ] {
-        assert_eq!(ask(&session, "object-add", ram(more)).await, format!("GenericError: {text}"));
-    }
-    assert_eq!(ask(&session, "object-add", ram(json!({}))).await, json!({}));
-    for (property, value) in
-        [("policy", json!("bind")), ("host-nodes", json!([0])), ("prealloc", json!(true))]
-    {
-        assert_eq!(set(&session, "m", property, value).await, "GenericError: cannot change property value");
-    }
-    assert_eq!(set(&session, "m", "merge", json!(false)).await, json!({}));
-    assert_eq!(get(&session, "m", "merge").await, false);
-    let size = "GenericError: cannot change property size of memory-backend-ram ";
-    assert_eq!(set(&session, "m", "size", json!(8192)).await, size);
 /// An object that keeps the plane, which keeps the tree it stands in.
 struct Keeper {
     plane: vmm_control::PlaneHandle,
@@ -315,4 +282,39 @@ async fn an_object_may_keep_its_plane_and_goes_with_it() {
     assert_eq!(Arc::strong_count(&alive), 3);
     drop((session, objects));
     assert_eq!(Arc::strong_count(&alive), 1, "the types went too");
+}
+
+#[tokio::test]
+async fn what_would_have_no_effect_on_memory_is_refused() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    let ram = |more: Value| {
+        let mut all = json!({"qom-type": "memory-backend-ram", "id": "m", "size": 4096});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    for (more, text) in [
+        (json!({"policy": "bind"}), "host-nodes must be set for policy bind"),
+        (
+            json!({"policy": "bind", "host-nodes": [0]}),
+            "Memory cannot be bound to NUMA nodes here; leave out 'policy' and 'host-nodes'",
+        ),
+        (json!({"size": 0}), "property 'size' of memory-backend-ram doesn't take value '0'"),
+        (
+            json!({"prealloc-threads": 0}),
+            "property 'prealloc-threads' of memory-backend-ram doesn't take value '0'",
+        ),
+    ] {
+        assert_eq!(ask(&session, "object-add", ram(more)).await, format!("GenericError: {text}"));
+    }
+    assert_eq!(ask(&session, "object-add", ram(json!({}))).await, json!({}));
+    for (property, value) in
+        [("policy", json!("bind")), ("host-nodes", json!([0])), ("prealloc", json!(true))]
+    {
+        assert_eq!(set(&session, "m", property, value).await, "GenericError: cannot change property value");
+    }
+    assert_eq!(set(&session, "m", "merge", json!(false)).await, json!({}));
+    assert_eq!(get(&session, "m", "merge").await, false);
+    let size = "GenericError: cannot change property size of memory-backend-ram ";
+    assert_eq!(set(&session, "m", "size", json!(8192)).await, size);
 }
