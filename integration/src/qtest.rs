@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
@@ -34,7 +35,11 @@ impl TestDriven {
         Self::try_start(program, options).unwrap_or_else(|e| panic!("{program} {options:?}: {e}"))
     }
 
-    fn try_start(program: &str, options: &[&str]) -> io::Result<Self> {
+    /// As [`start`](Self::start).
+    ///
+    /// # Errors
+    /// When it does not start and connect; says with what words it ended.
+    pub fn try_start(program: &str, options: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let (line, qmp) = (dir.path().join("qtest.sock"), dir.path().join("qtest.qmp"));
         let listeners = (UnixListener::bind(&line)?, UnixListener::bind(&qmp)?);
@@ -75,9 +80,13 @@ impl TestDriven {
 
 /// The one who connects, within [`LIMIT`].
 fn accept(listener: &UnixListener, process: &mut Process) -> io::Result<UnixStream> {
-    let limit = Timespec::try_from(LIMIT).map_err(io::Error::other)?;
-    if poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&limit))? == 0 {
-        return Err(io::Error::other(format!("it does not connect: {}", process.stderr())));
+    // Whether it has ended is looked for now and then.
+    let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let start = Instant::now();
+    while poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&pause))? == 0 {
+        if !process.is_running() || start.elapsed() > LIMIT {
+            return Err(io::Error::other(format!("it does not connect: {}", process.stderr())));
+        }
     }
     let (stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(LIMIT))?;

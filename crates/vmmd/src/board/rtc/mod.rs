@@ -205,18 +205,25 @@ impl Rtc {
     /// Whether the alarm's time is one of the seconds after `before` up to `after`.
     fn alarm_between(&self, before: i64, after: i64) -> bool {
         let mode = self.get(reg::B);
-        let wanted = [
-            reg::decode_hours(self.get(reg::HOURS_ALARM), mode),
-            reg::decode(self.get(reg::MINUTES_ALARM), mode),
-            reg::decode(self.get(reg::SECONDS_ALARM), mode),
-        ];
+        let hour = reg::decode_alarm_hours(self.get(reg::HOURS_ALARM), mode);
+        let minute = reg::decode(self.get(reg::MINUTES_ALARM), mode);
+        let second = reg::decode(self.get(reg::SECONDS_ALARM), mode);
+        let misses = |wanted: Option<i64>, shown: i64| wanted.is_some_and(|wanted| wanted != shown);
         // An alarm has no date: in a day it comes, or it never does.
-        let first = before.max(after - 86_400) + 1;
-        (first..=after).any(|second| {
-            let time = second.rem_euclid(86_400);
-            let shown = [time / 3600, time / 60 % 60, time % 60];
-            wanted.iter().zip(shown).all(|(wanted, shown)| wanted.is_none_or(|wanted| wanted == shown))
-        })
+        let mut at = before.max(after - 86_400) + 1;
+        while at <= after {
+            let time = at.rem_euclid(86_400);
+            at += if misses(hour, time / 3600) {
+                3600 - time % 3600
+            } else if misses(minute, time / 60 % 60) {
+                60 - time % 60
+            } else if misses(second, time % 60) {
+                1
+            } else {
+                return true;
+            };
+        }
+        false
     }
 
     /// The civil second at `now`, were it not held.

@@ -82,13 +82,18 @@ pub(super) fn encode(number: i64, mode: u8) -> u8 {
     written.to_le_bytes()[0]
 }
 
-/// The hour of the day that the hours' register and the bit in it say. `None`: any.
-pub(super) fn decode_hours(value: u8, mode: u8) -> Option<i64> {
-    if mode & HOURS_24 != 0 {
-        return decode(value, mode);
-    }
-    let hour = decode(value & !PM, mode)? % 12;
-    Some(if value & PM != 0 { hour + 12 } else { hour })
+/// The hour of the day that the alarm's register says. `None`: any.
+pub(super) fn decode_alarm_hours(value: u8, mode: u8) -> Option<i64> {
+    // In either mode, so before the half of the day is looked at.
+    decode(value, mode)?;
+    if mode & HOURS_24 != 0 { decode(value, mode) } else { Some(decode_hours(value, mode)) }
+}
+
+/// The hour of the day that the hours' register says.
+fn decode_hours(value: u8, mode: u8) -> i64 {
+    // Without the bit it is a number, whatever it is.
+    let hour = decode(value & !PM, mode).unwrap_or(-1);
+    if mode & HOURS_24 != 0 { hour } else { hour % 12 + if value & PM != 0 { 12 } else { 0 } }
 }
 
 fn encode_hours(hour: i64, mode: u8) -> u8 {
@@ -103,14 +108,11 @@ fn encode_hours(hour: i64, mode: u8) -> u8 {
 pub(super) fn read_time(cmos: &Cmos) -> Civil {
     let mode = cmos[usize::from(B)];
     let at = |register: u8| decode(cmos[usize::from(register)], mode).unwrap_or(-1);
-    // The bit is the hour's own where there is no afternoon.
-    let hours = cmos[usize::from(HOURS)];
-    let hours = if mode & HOURS_24 != 0 { hours & !PM } else { hours };
     Civil {
         year: at(YEAR) + at(CENTURY) * 100,
         month: at(MONTH),
         day: at(DAY),
-        hour: decode_hours(hours, mode).unwrap_or(-1),
+        hour: decode_hours(cmos[usize::from(HOURS)], mode),
         minute: at(MINUTES),
         second: at(SECONDS),
     }
@@ -146,9 +148,12 @@ mod tests {
     fn noon_and_midnight_are_twelve() {
         for (hour, register) in [(0, 0x12), (1, 0x01), (11, 0x11), (12, 0x92), (13, 0x81), (23, 0x91)] {
             assert_eq!(encode_hours(hour, 0), register, "{hour}");
-            assert_eq!(decode_hours(register, 0), Some(hour), "{hour}");
+            assert_eq!(decode_hours(register, 0), hour, "{hour}");
+            assert_eq!(decode_alarm_hours(register, 0), Some(hour), "{hour}");
         }
-        assert_eq!(decode_hours(0xff, HOURS_24), None);
+        assert_eq!(decode_alarm_hours(0xff, HOURS_24), None);
+        assert_eq!(decode_alarm_hours(0xc0, 0), None);
+        assert_eq!(decode_alarm_hours(0x23, HOURS_24), Some(23));
     }
 
     proptest! {
