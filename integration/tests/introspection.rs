@@ -1,7 +1,7 @@
 //! `query-qmp-schema`, held against QEMU's own and read by a client that knows nothing of ours.
 //!
 //! For every command and event that both have, the structure must be equal: members, what is optional, features,
-//! out-of-band. Enum values, union branches and alternates' choices may be fewer, never other. Names of types are
+//! out-of-band. Enum values, union branches and alternates' choices may be fewer, never other, but for what 11.1 has. Names of types are
 //! numbers on both sides, so structures are compared with all names resolved.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
@@ -15,6 +15,9 @@ use vmm_integration::process::Stranger;
 use vmm_integration::vmm::Vmm;
 
 const QEMU: &str = "qemu-system-x86_64";
+
+/// Types of objects that QEMU 7.2 has not, and 11.1 has.
+const NEWER: [&str; 2] = ["monitor-qmp", "monitor-hmp"];
 
 /// A schema, by name. Commands, events and types share one space of names.
 struct Schema(BTreeMap<String, Value>);
@@ -104,6 +107,9 @@ impl Comparison<'_> {
     fn values(&mut self, place: &str, ours: &Map<String, Value>, theirs: &Map<String, Value>) {
         let all = by(theirs, "members", "name");
         for (name, value) in by(ours, "members", "name") {
+            if NEWER.contains(&name.as_str()) {
+                continue;
+            }
             if all.get(&name) != Some(&value) {
                 self.note(place, "value", value, all.get(&name));
             }
@@ -128,6 +134,9 @@ impl Comparison<'_> {
         }
         let all = by(theirs, "variants", "case");
         for (case, variant) in by(ours, "variants", "case") {
+            if NEWER.contains(&case.as_str()) {
+                continue;
+            }
             let their = all.get(&case).and_then(|variant| variant.get("type"));
             self.reference(&format!("{place}({case})"), variant.get("type"), their);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use qmp_command::arguments::Parts;
 use qmp_command::schema::{TypeRef, Types};
-use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
+use qmp_command::{Command, CommandError, CommandResult, Context, Feature, QapiType};
 use qmp_monitor::EventSpec;
 use qmp_protocol::{Number, Object, Value};
 use serde::{Deserialize, Serialize};
@@ -60,13 +60,14 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 
 fn device_add(plane: &Arc<Shared>) -> Command {
     let plane = plane.clone();
-    Command::new("device_add").doc("Plugs a device.").raw_handler(
-        DeviceAdd::describe,
-        move |context: Context, arguments: Object| {
+    Command::new("device_add")
+        .doc("Plugs a device.")
+        .feature(Feature::Named("json-cli"))
+        .feature(Feature::Named("json-cli-hotplug"))
+        .raw_handler(DeviceAdd::describe, move |context: Context, arguments: Object| {
             let plane = plane.clone();
             async move { add(&plane, context, arguments).await }
-        },
-    )
+        })
 }
 
 async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> CommandResult<()> {
