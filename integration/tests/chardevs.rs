@@ -134,10 +134,10 @@ fn descriptors_come_back() {
         let mut peers = Vec::new();
         for protocol in ["sk", "sk", "nul", "vnc", "spice", "nope", "compat_monitor0"] {
             let (ours, theirs) = pair();
-            let handed = hand(&mut client, protocol, &ours).is_ok();
+            let handed = hand(&mut client, protocol, &ours);
             let expected =
                 protocol == "vnc" || protocol == "compat_monitor0" || (protocol == "sk" && peers.is_empty());
-            assert_eq!(handed, expected, "{protocol}");
+            assert_eq!(handed.is_ok(), expected, "{protocol}: {handed:?}, round {round}");
             peers.push(theirs);
         }
         let add = json!({"id": "c", "backend": {"type": "socket", "data":

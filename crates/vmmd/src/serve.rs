@@ -110,8 +110,8 @@ pub struct Running {
 
 /// Opens everything that `config` names.
 ///
-/// A socket with `wait` holds up all that comes after it until a client has connected, as in QEMU. A signal meanwhile
-/// undoes what was opened.
+/// A socket with `wait` holds up all that comes after it, and all monitors, until a client has connected, as in QEMU.
+/// A signal meanwhile undoes what was opened.
 ///
 /// # Errors
 /// The first thing that cannot be had, and where the configuration asked for it.
@@ -224,7 +224,9 @@ fn add_fds(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Opens all chardevs, then serves monitors on them: as in QEMU, no client finds less than it will ever find.
 async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
+    let mut served = Vec::with_capacity(config.monitors.len());
     for chardev in &config.chardevs {
         let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
         let max_clients =
@@ -234,18 +236,19 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
             .chardevs()
             .insert(opened.clone())
             .map_err(|error| StartError::Monitor { origin: chardev.origin.clone(), source: error.into() })?;
-        if let Some(monitor) = monitor {
-            let filename = opened.filename();
-            let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
-            let what = match monitor.mode {
-                MonitorMode::Control => "QMP",
-                MonitorMode::Readline => "a monitor for people",
-            };
-            tracing::info!(monitor = monitor.id, "serving {what} on {place}");
-            plane
-                .add_monitor(monitor_config(config, monitor)?, &opened, max_clients)
-                .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
-        }
+        served.extend(monitor.map(|monitor| (monitor, opened, max_clients)));
+    }
+    for (monitor, chardev, max_clients) in served {
+        let filename = chardev.filename();
+        let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
+        let what = match monitor.mode {
+            MonitorMode::Control => "QMP",
+            MonitorMode::Readline => "a monitor for people",
+        };
+        tracing::info!(monitor = monitor.id, "serving {what} on {place}");
+        plane
+            .add_monitor(monitor_config(config, monitor)?, &chardev, max_clients)
+            .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
     }
     Ok(())
 }
