@@ -114,6 +114,13 @@ impl CommandBuilder {
         self
     }
 
+    /// Its handler asks the session's policy about the type that it is used for, so that rules may name types. See
+    /// [`Metadata::asks_type`].
+    pub fn asks_type(mut self) -> Self {
+        self.metadata.asks_type = true;
+        self
+    }
+
     /// Changes nothing: runs beside any other command.
     pub fn read_only(mut self) -> Self {
         self.metadata.concurrency = Concurrency::ReadOnly;
@@ -191,7 +198,8 @@ impl CommandBuilder {
             check: |_, _| Ok(()),
             stack: Box::new(|metadata, shared| {
                 let handler = HandlerService(Arc::new(handler));
-                build_stack::<Object, R, F, Fut>(handler, metadata, shared)
+                let decode = DecodeLayer::raw(metadata.takes_fd);
+                build_stack::<Object, R, F, Fut>(handler, decode, metadata, shared)
             }),
         }
     }
@@ -207,7 +215,10 @@ impl CommandBuilder {
             metadata: self.metadata,
             describe: Box::new(|types| (A::describe(types), R::describe(types))),
             check: check_arguments::<A>,
-            stack: Box::new(|metadata, shared| build_stack::<A, R, F, Fut>(handler, metadata, shared)),
+            stack: Box::new(|metadata, shared| {
+                let decode = DecodeLayer::new(metadata.takes_fd);
+                build_stack::<A, R, F, Fut>(handler, decode, metadata, shared)
+            }),
         }
     }
 }
@@ -226,17 +237,21 @@ fn check_arguments<A: DeserializeOwned>(types: &Types, arguments: &TypeRef) -> R
     }
 }
 
-fn build_stack<A, R, F, Fut>(handler: HandlerService<F>, metadata: Arc<Metadata>, shared: &Shared) -> Stack
+fn build_stack<A, R, F, Fut>(
+    handler: HandlerService<F>,
+    decode: DecodeLayer<A>,
+    metadata: Arc<Metadata>,
+    shared: &Shared,
+) -> Stack
 where
     F: Fn(Context, A) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = CommandResult<R>> + Send + 'static,
-    A: DeserializeOwned + 'static,
+    A: 'static,
     R: Returns + 'static,
 {
     let name = metadata.name;
     let exclusive = metadata.concurrency == Concurrency::Exclusive;
     let limit = if metadata.cancel_safe { shared.timeout } else { None };
-    let takes_fd = metadata.takes_fd;
     // The order and the reasons stand in `layers`.
     let stack = ServiceBuilder::new()
         .layer(ObserveLayer::new(name))
@@ -244,7 +259,7 @@ where
         .layer(AuthorizeLayer::new(shared.authority.clone(), metadata))
         .layer(option_layer(exclusive.then(|| PermitLayer::new(shared.permit.clone()))))
         .layer(option_layer(limit.map(|limit| TimeoutLayer::new(name, limit))))
-        .layer(DecodeLayer::<A>::new(takes_fd))
+        .layer(decode)
         .service(handler);
     BoxCloneSyncService::new(stack)
 }

@@ -52,6 +52,9 @@ pub struct Metadata {
     pub allow_preconfig: bool,
     /// Takes a file descriptor that came by SCM_RIGHTS. Only such a command can see the session's pending ones.
     pub takes_fd: bool,
+    /// Its handler asks the session's policy about a type too ([`Policy::check_type`](crate::policy::Policy::check_type)), so
+    /// that rules with a type are for it.
+    pub asks_type: bool,
     /// What may run beside it.
     pub concurrency: Concurrency,
     /// Its handler may be dropped at any await without leaving anything half done, so that a timeout may apply.
@@ -69,6 +72,7 @@ impl Metadata {
             allow_oob: false,
             allow_preconfig: false,
             takes_fd: false,
+            asks_type: false,
             concurrency: Concurrency::default(),
             cancel_safe: false,
             features: Vec::new(),

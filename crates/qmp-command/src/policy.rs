@@ -25,6 +25,12 @@ use crate::metadata::{Concurrency, Metadata};
 /// The longest pattern, in bytes.
 const PATTERN_MAX: usize = 256;
 
+/// Patterns of a list at most: each is looked at for every command.
+const PATTERNS_MAX: usize = 256;
+
+/// Rules that one policy can have joined. One more, and it allows nothing but to negotiate.
+const RULES_MAX: usize = 16;
+
 /// Without it there is no session: no policy refuses it.
 const NEGOTIATION: &str = "qmp_capabilities";
 
@@ -32,10 +38,17 @@ const NEGOTIATION: &str = "qmp_capabilities";
 /// changes only which events its own session gets.
 const HARMLESS: [&str; 2] = ["human-monitor-command", "x-events"];
 
-/// A pattern that is none.
+/// Rules that are none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no pattern: names of commands with '*' and '?', and a type behind a ':' if need be")]
-pub struct PatternError(String);
+#[non_exhaustive]
+pub enum PatternError {
+    /// A pattern that is none.
+    #[error("'{0}' is no pattern: names of commands with '*' and '?', and a type behind a ':' if need be")]
+    Malformed(String),
+    /// Too many of them.
+    #[error("there are more than {PATTERNS_MAX} patterns")]
+    TooMany,
+}
 
 /// `COMMAND` or `COMMAND:TYPE`, with `*` for any characters and `?` for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +65,7 @@ impl Pattern {
         };
         let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
         if text.len() > PATTERN_MAX || !good(command) || !ty.is_none_or(good) {
-            return Err(PatternError(text.chars().take(PATTERN_MAX).collect()));
+            return Err(PatternError::Malformed(text.chars().take(PATTERN_MAX).collect()));
         }
         Ok(Self { command: command.to_owned(), ty: ty.map(str::to_owned) })
     }
@@ -92,8 +105,7 @@ impl Rules {
         mut self,
         patterns: impl IntoIterator<Item = S>,
     ) -> Result<Self, PatternError> {
-        let parsed = patterns.into_iter().map(|pattern| Pattern::parse(pattern.as_ref()));
-        self.allow.get_or_insert_default().extend(parsed.collect::<Result<Vec<_>, _>>()?);
+        extend(self.allow.get_or_insert_default(), patterns)?;
         Ok(self)
     }
 
@@ -105,8 +117,7 @@ impl Rules {
         mut self,
         patterns: impl IntoIterator<Item = S>,
     ) -> Result<Self, PatternError> {
-        let parsed = patterns.into_iter().map(|pattern| Pattern::parse(pattern.as_ref()));
-        self.deny.extend(parsed.collect::<Result<Vec<_>, _>>()?);
+        extend(&mut self.deny, patterns)?;
         Ok(self)
     }
 
@@ -132,7 +143,9 @@ impl Rules {
     }
 
     fn allow_command(&self, command: &Metadata) -> bool {
-        let denied = self.deny.iter().any(|p| p.covers(command.name, None));
+        // Where nobody will ask about a type, a rule with one would allow too much, or deny nothing.
+        let typed = command.asks_type;
+        let denied = self.deny.iter().any(|p| glob(&p.command, command.name) && (p.ty.is_none() || !typed));
         if HARMLESS.contains(&command.name) {
             return !denied;
         }
@@ -140,7 +153,8 @@ impl Rules {
             return false;
         }
         // A pattern with a type lets the command in, which then asks about the type.
-        let allowed = |patterns: &Vec<Pattern>| patterns.iter().any(|p| glob(&p.command, command.name));
+        let lets_in = |p: &Pattern| glob(&p.command, command.name) && (p.ty.is_none() || typed);
+        let allowed = |patterns: &Vec<Pattern>| patterns.iter().any(lets_in);
         self.allow.as_ref().is_none_or(allowed) && !denied
     }
 
@@ -149,6 +163,19 @@ impl Rules {
         self.allow.as_ref().is_none_or(|patterns| patterns.iter().any(covers))
             && !self.deny.iter().any(covers)
     }
+}
+
+fn extend<S: AsRef<str>>(
+    list: &mut Vec<Pattern>,
+    patterns: impl IntoIterator<Item = S>,
+) -> Result<(), PatternError> {
+    for pattern in patterns {
+        if list.len() == PATTERNS_MAX {
+            return Err(PatternError::TooMany);
+        }
+        list.push(Pattern::parse(pattern.as_ref())?);
+    }
+    Ok(())
 }
 
 /// What a session may do. Cheap to clone.
@@ -173,6 +200,11 @@ impl Policy {
             if !all.iter().any(|known| Arc::ptr_eq(known, rules)) {
                 all.push(rules.clone());
             }
+        }
+        if all.len() > RULES_MAX {
+            // A monitor made by a monitor made by ...: it ends somewhere.
+            let nothing = Rules { allow: Some(Vec::new()), read_only: true, ..Rules::default() };
+            all = vec![Arc::new(nothing)];
         }
         Self(all)
     }
@@ -285,7 +317,9 @@ mod tests {
     }
 
     fn may(policy: &Policy, name: &'static str) -> bool {
-        policy.check_command(&command(name, name.starts_with("query-"))).is_ok()
+        let mut metadata = command(name, name.starts_with("query-"));
+        metadata.asks_type = name.contains("-add") || name.contains("-monitor-");
+        policy.check_command(&metadata).is_ok()
     }
 
     #[test]
@@ -326,6 +360,22 @@ mod tests {
         let policy = Policy::from(Rules::new().deny(["chardev-add:file"]).unwrap());
         assert!(may(&policy, "chardev-add") && policy.check_type("chardev-add", "null").is_ok());
         assert!(policy.check_type("chardev-add", "file").is_err());
+    }
+
+    #[test]
+    fn a_type_where_nobody_asks_for_one_allows_nothing_and_denies_all() {
+        let policy = Policy::from(Rules::new().allow(["*:null", "quit:x"]).unwrap());
+        assert!(!may(&policy, "stop") && !may(&policy, "quit") && may(&policy, "chardev-add"));
+        let policy = Policy::from(Rules::new().deny(["quit:*", "human-monitor-command:o"]).unwrap());
+        assert!(!may(&policy, "quit") && may(&policy, "stop") && may(&policy, "human-monitor-command"));
+    }
+
+    #[test]
+    fn rules_have_bounds() {
+        assert_eq!(Rules::new().deny(["x"; 257]).unwrap_err(), PatternError::TooMany);
+        let one = || Policy::from(Rules::new().deny(["x"]).unwrap());
+        let many = (0..RULES_MAX).fold(one(), |all, _| all.and(&one()));
+        assert!(!may(&many, "stop") && !may(&many, "query-name") && may(&many, "qmp_capabilities"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Level {
         self.first.iter().chain(self.further.iter().copied().flatten()).copied()
     }
 
-    fn ask(&mut self, names: Names) {
+    pub(crate) fn ask(&mut self, names: Names) {
         if self.first.is_empty() {
             self.first = names;
         } else if !names.is_empty() {
@@ -53,7 +53,7 @@ impl Level {
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         let value = self.object.get_mut(name)?;
         self.taken += 1;
         Some(std::mem::replace(value, Value::Null))

@@ -1,6 +1,6 @@
 //! Arguments whose type is known only while they are decoded.
 
-use qmp_protocol::{Error, Object};
+use qmp_protocol::{Error, Object, Value};
 use serde::de::DeserializeOwned;
 
 use super::members::{Group, Level};
@@ -41,6 +41,16 @@ impl Parts {
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let path = Path::Root;
         T::deserialize(Group::new(&mut self.0, &path)).map_err(|error| error.into_qmp(&path))
+    }
+
+    /// A member of any type, as it came. `name` is for [`finish`](Self::finish) too.
+    ///
+    /// # Errors
+    /// That it is missing.
+    pub fn take_any(&mut self, name: &'static [&'static str; 1]) -> Result<Value, Error> {
+        let [member] = name;
+        self.0.ask(name);
+        self.0.take(member).ok_or_else(|| Error::generic(format!("Parameter '{member}' is missing")))
     }
 
     /// To be called after the last part.

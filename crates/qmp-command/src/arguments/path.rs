@@ -19,6 +19,26 @@ impl Path<'_> {
         if text.is_empty() { "arguments".to_owned() } else { text }
     }
 
+    /// How many names and indices it has.
+    pub(crate) fn depth(&self) -> usize {
+        let mut depth = 0;
+        let mut path = self;
+        while let Self::Member { parent, .. } | Self::Element { parent, .. } = path {
+            depth += 1;
+            path = *parent;
+        }
+        depth
+    }
+
+    /// The name of the member of the arguments that it leads into.
+    pub(crate) fn outermost(&self) -> &str {
+        match self {
+            Self::Member { parent: Self::Root, name } => name,
+            Self::Member { parent, .. } | Self::Element { parent, .. } => parent.outermost(),
+            Self::Root => "arguments",
+        }
+    }
+
     /// The last name alone, which some of QEMU's texts have instead; a list's element has none.
     pub(crate) fn last(&self) -> &str {
         match self {

@@ -238,6 +238,10 @@ impl<'de> Deserializer<'de> for OneValue<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let path = self.path;
         match self.present()? {
+            // Serde recurses, several frames a level; the decoder of requests lets more levels in than a stack holds.
+            Value::Array(_) | Value::Object(_) if path.depth() > ANY_DEPTH => Err(DecodeError::custom(
+                format_args!("Parameter '{}' is nested too deeply", path.outermost()),
+            )),
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(value),
             Value::Number(Number::I64(number)) => visitor.visit_i64(number),
@@ -249,6 +253,9 @@ impl<'de> Deserializer<'de> for OneValue<'_> {
         }
     }
 }
+
+/// Levels of a value of any type, counted from the arguments.
+const ANY_DEPTH: usize = 128;
 
 /// A list's elements.
 struct Elements<'a> {

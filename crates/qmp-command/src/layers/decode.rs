@@ -1,12 +1,11 @@
 //! From `arguments` as they came to a handler's typed ones, and from its return value to bytes.
 
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project_lite::pin_project;
-use qmp_protocol::{Format, Payload};
+use qmp_protocol::{Error, Format, Object, Payload};
 use serde::de::DeserializeOwned;
 use tower::{Layer, Service};
 
@@ -20,13 +19,23 @@ use crate::returns::Returns;
 /// Arguments that do not fit are refused in QAPI's words, and the inner service is not called.
 pub struct DecodeLayer<A> {
     takes_fd: bool,
-    arguments: PhantomData<fn(A)>,
+    decode: Decoder<A>,
 }
 
-impl<A> DecodeLayer<A> {
+/// What makes typed arguments of those that came.
+type Decoder<A> = fn(Option<Object>) -> Result<A, Error>;
+
+impl DecodeLayer<Object> {
+    /// Calls the inner service with the arguments as they came.
+    pub fn raw(takes_fd: bool) -> Self {
+        Self { takes_fd, decode: |arguments| Ok(arguments.unwrap_or_default()) }
+    }
+}
+
+impl<A: DeserializeOwned> DecodeLayer<A> {
     /// Without `takes_fd` the inner service does not see the fds that the request could see.
     pub fn new(takes_fd: bool) -> Self {
-        Self { takes_fd, arguments: PhantomData }
+        Self { takes_fd, decode: arguments::decode::<A> }
     }
 }
 
@@ -40,7 +49,7 @@ impl<A, S> Layer<S> for DecodeLayer<A> {
     type Service = Decode<A, S>;
 
     fn layer(&self, inner: S) -> Decode<A, S> {
-        Decode { inner, takes_fd: self.takes_fd, arguments: PhantomData }
+        Decode { inner, takes_fd: self.takes_fd, decode: self.decode }
     }
 }
 
@@ -48,7 +57,7 @@ impl<A, S> Layer<S> for DecodeLayer<A> {
 pub struct Decode<A, S> {
     inner: S,
     takes_fd: bool,
-    arguments: PhantomData<fn(A)>,
+    decode: Decoder<A>,
 }
 
 impl<A, S: Clone> Clone for Decode<A, S> {
@@ -65,7 +74,6 @@ impl<A, S> std::fmt::Debug for Decode<A, S> {
 
 impl<A, S> Service<Invocation> for Decode<A, S>
 where
-    A: DeserializeOwned,
     S: Service<(Context, A), Error = CommandError>,
     S::Response: Returns,
 {
@@ -83,7 +91,7 @@ where
             context.hide_fds();
         }
         let format = context.format();
-        match arguments::decode::<A>(arguments) {
+        match (self.decode)(arguments) {
             Ok(arguments) => {
                 DecodeFuture { state: State::Call { inner: self.inner.call((context, arguments)), format } }
             }

@@ -61,6 +61,7 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 fn device_add(plane: &Arc<Shared>) -> Command {
     let plane = plane.clone();
     Command::new("device_add")
+        .asks_type()
         .doc("Plugs a device.")
         .feature(Feature::Named("json-cli"))
         .feature(Feature::Named("json-cli-hotplug"))
@@ -159,7 +160,7 @@ fn free_name(parent: &Arc<Node>) -> String {
 
 fn device_del(plane: &Arc<Shared>) -> Command {
     let plane = plane.clone();
-    Command::new("device_del").doc("Unplugs a device that nobody uses.").handler(
+    Command::new("device_del").asks_type().doc("Unplugs a device that nobody uses.").handler(
         move |context: Context, DeviceDel { id }: DeviceDel| {
             let plane = plane.clone();
             async move { delete(&plane, &context, &id).await }

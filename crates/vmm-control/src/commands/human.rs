@@ -23,6 +23,7 @@ struct Line {
 pub(crate) fn human_monitor_command(human: &Arc<Human>) -> Command {
     let human = human.clone();
     Command::new("human-monitor-command")
+        .asks_type()
         .doc("Executes a line of the human monitor and returns what it says. Complaints are text too.")
         .concurrent()
         .feature(Feature::Named("savevm-monitor-nodes"))

@@ -64,7 +64,7 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 
 fn object_add(plane: &Arc<Shared>) -> Command {
     let (plane, described) = (plane.clone(), plane.objects.clone());
-    Command::new("object-add").doc("Makes an object.").allow_preconfig().raw_handler(
+    Command::new("object-add").asks_type().doc("Makes an object.").allow_preconfig().raw_handler(
         move |types| describe(&described, types),
         move |context: Context, arguments: Object| {
             let plane = plane.clone();
@@ -142,12 +142,14 @@ pub(crate) fn is_identifier(id: &str) -> bool {
 
 fn object_del(plane: &Arc<Shared>) -> Command {
     let objects = plane.objects.clone();
-    Command::new("object-del").doc("Removes an object that nobody uses.").allow_preconfig().handler(
-        move |context: Context, ObjectDel { id }: ObjectDel| {
+    Command::new("object-del")
+        .asks_type()
+        .doc("Removes an object that nobody uses.")
+        .allow_preconfig()
+        .handler(move |context: Context, ObjectDel { id }: ObjectDel| {
             let objects = objects.clone();
             async move { delete(&objects, &context, &id).await }
-        },
-    )
+        })
 }
 
 async fn delete(objects: &Objects, context: &Context, id: &str) -> CommandResult<()> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use qmp_command::arguments::Parts;
 use qmp_command::layers::authorize::log_refusal;
 use qmp_command::schema::{TypeRef, Types};
 use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
-use qmp_protocol::{ErrorClass, Value};
+use qmp_protocol::{ErrorClass, Object, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::objects::{Node, Objects, PropertyInfo, Resolved, TypeInfo};
@@ -32,6 +33,7 @@ struct Get {
 /// A property and its new value.
 #[derive(Debug, Deserialize, QapiType)]
 #[qapi(name = "q_obj_qom-set-arg")]
+#[expect(dead_code, reason = "described; the handler takes the arguments part by part")]
 struct Set {
     /// As for `qom-list`.
     path: String,
@@ -148,9 +150,22 @@ fn no_property(node: &Node, property: &str) -> CommandError {
 
 fn qom_set(plane: &Arc<Shared>) -> Command {
     let objects = plane.objects.clone();
-    Command::new("qom-set").doc("Changes a property of an object.").allow_preconfig().handler(
-        move |context: Context, Set { path, property, value }: Set| {
-            std::future::ready(set(&objects, &context, &path, &property, value.0))
+    // Raw: a value of any type is handed on as it came.
+    Command::new("qom-set").doc("Changes a property of an object.").allow_preconfig().asks_type().raw_handler(
+        Set::describe,
+        move |context: Context, arguments: Object| {
+            let objects = objects.clone();
+            async move {
+                let mut parts = Parts::new(arguments);
+                let Get { path, property } = parts.take()?;
+                let value = parts.take_any(&["value"])?;
+                parts.finish()?;
+                // What it sets in motion may block.
+                let set = move || set(&objects, &context, &path, &property, value);
+                tokio::task::spawn_blocking(set)
+                    .await
+                    .map_err(|_| CommandError::generic("The command failed unexpectedly"))?
+            }
         },
     )
 }

@@ -69,6 +69,7 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 fn chardev_add(plane: &Arc<Shared>) -> Command {
     let plane = plane.clone();
     Command::new("chardev-add")
+        .asks_type()
         .doc("Makes a chardev. With 'wait', only its own monitor waits for the client.")
         .concurrent()
         .handler(move |context: Context, ChardevAdd { id, backend }: ChardevAdd| {
@@ -106,11 +107,13 @@ async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBacken
 
 fn chardev_remove(plane: &Arc<Shared>) -> Command {
     let plane = plane.clone();
-    Command::new("chardev-remove").doc("Closes a chardev that no monitor uses.").concurrent().handler(
-        move |_: Context, ChardevRemove { id }: ChardevRemove| {
+    Command::new("chardev-remove")
+        .asks_type()
+        .doc("Closes a chardev that no monitor uses.")
+        .concurrent()
+        .handler(move |_: Context, ChardevRemove { id }: ChardevRemove| {
             std::future::ready(plane.chardevs.remove(&id).map(drop).map_err(CommandError::from))
-        },
-    )
+        })
 }
 
 fn query_chardev(plane: &Arc<Shared>) -> Command {
