@@ -70,17 +70,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // So can the process itself, through the same commands.
     let mut session = plane.connect();
     session.watch();
-    session.execute::<_, Empty>("x-events", &Enable { enable: ["X_BALLOON_CHANGED"] }).await?;
-    session.execute::<_, Empty>("x-balloon", &Balloon { target: 1 << 30 }).await?;
+    session.call("x-events", &Enable { enable: ["X_BALLOON_CHANGED"] }).await?;
+    session.call("x-balloon", &Balloon { target: 1 << 30 }).await?;
     let event = session.try_next_event().ok_or("an event precedes the reply of what raised it")?;
     println!("{} {}", event.name, serde_json::to_string(&event.data)?);
 
-    session.execute::<_, Empty>("stop", &()).await?;
+    session.call("stop", &()).await?;
     let status: Status = session.execute("query-status", &()).await?;
     println!("{}, running: {}", status.status, status.running);
 
     // What a client sees that makes a mistake.
-    let wrong = session.execute::<_, Empty>("x-balloon", &Enable { enable: ["now"] }).await;
+    let wrong = session.call("x-balloon", &Enable { enable: ["now"] }).await;
     println!("{}", wrong.err().ok_or("arguments are checked")?);
 
     plane.close().await;
@@ -99,7 +99,3 @@ struct Status {
     status: String,
     running: bool,
 }
-
-/// What a command returns that returns nothing.
-#[derive(Deserialize)]
-struct Empty {}

@@ -2,7 +2,8 @@
 //!
 //! An author implements [`Machine`] for their VMM, builds a [`ControlPlane`] around it, and gives it monitors; then
 //! everything that manages QEMU over QMP manages that VMM. Commands and events of the author's own stand beside
-//! the built-in ones as equals.
+//! the built-in ones as equals; so do types of objects and devices, and commands for people. `docs/EMBEDDING.md` in the
+//! repository is the guide.
 //!
 //! ```
 //! use vmm_control::{Command, CommandError, Context, ControlPlane, EventSpec, Machine, QapiType, RunState};
@@ -43,7 +44,7 @@
 //! let mut session = plane.connect();
 //! session.watch();
 //! session.state().enable_event("X_RUNG", true);
-//! let () = session.execute::<_, serde_json::Value>("x-ring", &Bell { times: 3 }).await.map(drop)?;
+//! session.call("x-ring", &Bell { times: 3 }).await?;
 //! assert_eq!(session.try_next_event().unwrap().name, "X_RUNG");
 //! plane.close().await;
 //! # Ok(())
@@ -98,3 +99,8 @@ pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles and runs every block of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/EMBEDDING.md")]
+struct Embedding;

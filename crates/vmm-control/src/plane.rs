@@ -532,7 +532,7 @@ impl ControlPlane {
     }
 
     /// Ends all sessions once they have written what they have (within two seconds), stops listening and removes the
-    /// sockets. No event is raised.
+    /// sockets; but a [`Chardev`] that the caller keeps goes on listening until it is dropped. No event is raised.
     pub async fn close(self) {
         self.core.close();
         let monitors = self.handle.0.monitors.take_all();

@@ -12,7 +12,7 @@ use qmp_monitor::EventSpec;
 use qmp_protocol::{Number, Object, Value};
 use serde::{Deserialize, Serialize};
 
-use super::objects::{is_identifier, remove};
+use super::objects::{complete, is_identifier, remove};
 use super::qom::{device_not_found, permit_type};
 use crate::keyval;
 use crate::objects::{ClassKind, Creation, Node, ObjectType, Objects};
@@ -100,11 +100,7 @@ async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> Co
     let creation = Creation::new(&name, parent.path_of(&name), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
     let node = objects.attach_node(&parent, &name, ty.name(), object)?;
-    if let Err(error) = node.object.complete(&creation).await {
-        parent.detach(&node);
-        return Err(error);
-    }
-    Ok(())
+    complete(&parent, &node, &creation).await
 }
 
 fn device_type<'a>(objects: &'a Objects, driver: &str) -> CommandResult<&'a ObjectType> {

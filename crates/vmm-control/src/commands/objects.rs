@@ -127,11 +127,38 @@ async fn add(plane: &Arc<Shared>, context: Context, arguments: Object) -> Comman
     let object = make(&creation)?;
     let parent = objects.objects();
     let node = objects.attach_node(&parent, &id, ty.name(), object)?;
-    if let Err(error) = node.object.complete(&creation).await {
-        parent.detach(&node);
-        return Err(error);
-    }
+    complete(&parent, &node, &creation).await
+}
+
+/// Completes an object that stands in the tree. Unless that succeeds it is taken out again; if it panics, too.
+pub(crate) async fn complete(parent: &Arc<Node>, node: &Arc<Node>, creation: &Creation) -> CommandResult<()> {
+    let undo = Undo::new(|| {
+        parent.detach(node);
+    });
+    node.object.complete(creation).await?;
+    undo.forget();
     Ok(())
+}
+
+/// Does something when it is dropped, unless it is told to forget it.
+struct Undo<F: FnMut()>(Option<F>);
+
+impl<F: FnMut()> Undo<F> {
+    fn new(undo: F) -> Self {
+        Self(Some(undo))
+    }
+
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnMut()> Drop for Undo<F> {
+    fn drop(&mut self) {
+        if let Some(undo) = &mut self.0 {
+            undo();
+        }
+    }
 }
 
 /// QEMU's rule for ids.
@@ -171,14 +198,14 @@ pub(crate) async fn remove(
     if !node.begin_removal() {
         return None;
     }
+    let stay = Undo::new(|| node.cancel_removal());
     if node.object.in_use() {
-        node.cancel_removal();
         return None;
     }
     if let Err(error) = node.object.delete(context).await {
-        node.cancel_removal();
         return Some(Err(error));
     }
+    stay.forget();
     parent.detach(node);
     Some(Ok(()))
 }

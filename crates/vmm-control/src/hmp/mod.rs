@@ -8,15 +8,15 @@
 //! line -> name -> sub-command of `info`? -> allowed now? -> arguments -> permit? -> handler -> text
 //! ```
 //!
-//! * [`cursor`], [`parse`], [`expression`], [`format`](mod@format) read a line, with QEMU's rules and complaints;
-//! * [`table`] finds commands, [`help`] and [`complete`] describe them;
-//! * [`shell`] runs a line; [`context`] is what a handler gets;
-//! * [`commands`] are the built-in ones.
+//! * [`cursor`], [`parse`], `expression`, [`format`](mod@format) read a line, with QEMU's rules and complaints;
+//! * [`table`] finds commands, [`help`] and `complete` describe them;
+//! * [`shell`] runs a line; `context` is what a handler gets;
+//! * `commands` are the built-in ones.
 //!
 //! Lines come from `human-monitor-command`, whose session is thrown away after the call, and from human monitors, whose
 //! sessions keep the CPU that `cpu` chose.
 //!
-//! Text has `\n` inside; [`crlf`] makes it what QEMU's monitors write. Nothing a user types panics, and no argument has a
+//! Text has `\n` inside; `crlf` makes it what QEMU's monitors write. Nothing a user types panics, and no argument has a
 //! limit of its own (QEMU cuts strings at 1,023 bytes).
 
 mod arg;

@@ -11,6 +11,7 @@ mod isolation;
 mod objects;
 mod order;
 mod own;
+mod panics;
 mod policy;
 mod preconfig;
 mod queries;
