@@ -8,9 +8,9 @@
 //! line -> name -> sub-command of `info`? -> allowed now? -> arguments -> permit? -> handler -> text
 //! ```
 //!
-//! * [`cursor`], [`parse`], `expression`, [`format`](mod@format) read a line, with QEMU's rules and complaints;
-//! * [`table`] finds commands, [`help`] and `complete` describe them;
-//! * [`shell`] runs a line; `context` is what a handler gets;
+//! * `cursor`, `parse`, `expression`, `format` read a line, with QEMU's rules and complaints;
+//! * `table` finds commands, `help` and `complete` describe them;
+//! * `shell` runs a line; `context` is what a handler gets;
 //! * `commands` are the built-in ones.
 //!
 //! Lines come from `human-monitor-command`, whose session is thrown away after the call, and from human monitors, whose
