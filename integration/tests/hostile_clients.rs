@@ -489,3 +489,25 @@ fn sends_noise() {
     }
     scene.unharmed();
 }
+
+#[test]
+fn values_of_any_type_nest_as_deep_as_the_protocol_lets_them() {
+    let vmm = Vmm::start();
+    let mut client = vmm.client(0);
+    for depth in [120, 400, 860, 1000, 1018] {
+        let value = format!("{}{{}}{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        for request in [
+            format!(
+                r#"{{"execute": "object-add", "arguments": {{"qom-type": "iothread", "id": "z", "x": {value}}}}}"#
+            ),
+            format!(r#"{{"execute": "device_add", "arguments": {{"driver": "z", "x": {value}}}}}"#),
+            format!(
+                r#"{{"execute": "qom-set", "arguments": {{"path": "/nope", "property": "p", "value": {value}}}}}"#
+            ),
+        ] {
+            client.send(request);
+            assert!(client.reply().get("error").is_some());
+        }
+    }
+    assert!(vmm.client(0).run("query-status").is_object());
+}

@@ -100,6 +100,30 @@ fn a_monitor_that_deletes_itself_with_its_last_client() {
         let left = client.run("query-chardev");
         left.as_array().unwrap().iter().all(|chardev| chardev["label"] != "c")
     });
-    assert!(gone && !path.exists());
+    assert!(gone, "the chardev stays");
+    assert!(poll_until(LIMIT, || !path.exists()));
     assert!(client.call("qom-get", json!({"path": "/objects/m", "property": "chardev"})).is_err());
+}
+
+#[test]
+fn what_took_the_place_of_a_monitor_is_not_deleted_for_it() {
+    let vmm = Vmm::start();
+    let mut client = vmm.client(0);
+    for round in 0..40 {
+        let path = vmm.dir().join(format!("c{round}.sock"));
+        let addr = json!({"type": "unix", "data": {"path": path}});
+        let data = json!({"addr": addr, "server": true, "wait": false});
+        client.call("chardev-add", json!({"id": "c", "backend": {"type": "socket", "data": data}})).unwrap();
+        let monitor = json!({"qom-type": "monitor-qmp", "id": "m", "chardev": "c", "close-action": "delete"});
+        client.call("object-add", monitor).unwrap();
+        let mut guest = Client::connect(&path).unwrap();
+        guest.negotiate();
+        drop(guest);
+        // Either the monitor is gone by itself by now, or it is deleted here; then something else takes its name.
+        let _ = client.call("object-del", json!({"id": "m"}));
+        client.call("object-add", json!({"qom-type": "iothread", "id": "m"})).unwrap();
+        client.run("query-status");
+        assert_eq!(client.call("object-del", json!({"id": "m"})), Ok(json!({})), "round {round}");
+        let _ = client.call("chardev-remove", json!({"id": "c"}));
+    }
 }

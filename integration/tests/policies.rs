@@ -261,3 +261,79 @@ fn whoever_looks_sees_who_is_there() {
         (&json!(false), &json!(0), &json!(0))
     );
 }
+
+#[test]
+fn a_log_is_a_file_whatever_it_is_the_log_of() {
+    let (vmm, _, mut limited) = limited("allow=chardev-add:null");
+    let victim = vmm.dir().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    let logged = json!({"id": "n", "backend": {"type": "null", "data": {"logfile": victim}}});
+    let text = "The command 'chardev-add' is not allowed for 'file' on this monitor";
+    assert_eq!(limited.call("chardev-add", logged), generic(text));
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+#[test]
+fn the_names_of_open_descriptors_are_no_way_to_fd_sets() {
+    let (vmm, mut all, mut limited) = limited("fdsets=own");
+    let victim = vmm.dir().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    let file = open_file(&victim, OFlags::WRONLY).unwrap();
+    let added = all.call_with_fds("add-fd", json!({}), &[file.as_fd()]).unwrap();
+    for name in [format!("/proc/self/fd/{}", added["fd"]), format!("/dev/fd/{}", added["fd"])] {
+        let open = json!({"id": "f", "backend": {"type": "file", "data": {"out": name}}});
+        assert!(limited.call("chardev-add", open.clone()).is_err(), "{name}");
+        let log = json!({"id": "n", "backend": {"type": "null", "data": {"logfile": name}}});
+        assert!(limited.call("chardev-add", log).is_err(), "{name}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    }
+    let own = vmm.dir().join("own");
+    let open = json!({"id": "f", "backend": {"type": "file", "data": {"out": own}}});
+    assert_eq!(limited.call("chardev-add", open), Ok(json!({})));
+}
+
+#[test]
+fn a_monitor_that_deletes_itself_deletes_nothing_that_its_maker_may_not() {
+    let (vmm, mut all, mut limited) = limited("allow=object-add:monitor-qmp");
+    add_socket(&mut all, "spare", &vmm.dir().join("spare.sock"));
+    let monitor = json!({"qom-type": "monitor-qmp", "id": "m", "chardev": "spare", "close-action": "delete"});
+    let text = "The command 'object-del' is not allowed for 'monitor-qmp' on this monitor";
+    assert_eq!(limited.call("object-add", monitor), generic(text));
+    let labels: Vec<_> =
+        all.run("query-chardev").as_array().unwrap().iter().map(|c| c["label"].clone()).collect();
+    assert!(labels.contains(&json!("spare")), "{labels:?}");
+}
+
+#[test]
+fn a_client_that_is_handed_in_has_none_of_the_monitors_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("limited.sock");
+    let chardev = format!("socket,id=limited,path={},server=on,wait=off", path.display());
+    let extra =
+        ["-chardev", &chardev, "-mon", "limited,mode=control,allow=getfd,allow=add_client,allow=closefd"];
+    let vmm = Vmm::with(Setup { monitors: 1, options: "named-fds=monitor", extra: &extra });
+    let (mut all, mut limited) = (vmm.client(0), negotiated(&path));
+    assert_eq!(
+        all.getfd("precious", &open_file(Path::new("/dev/null"), OFlags::RDONLY).unwrap()),
+        Ok(json!({}))
+    );
+    let peer = pass_socket(&mut limited, "a");
+    let hand = json!({"protocol": "compat_monitor0", "fdname": "a"});
+    assert_eq!(limited.call("add_client", hand), Ok(json!({})));
+    let mut client = Client::over(peer).unwrap();
+    client.negotiate();
+    let text = "File descriptor named 'precious' not found";
+    assert_eq!(client.call("closefd", json!({"fdname": "precious"})), generic(text));
+    assert_eq!(all.call("closefd", json!({"fdname": "precious"})), Ok(json!({})));
+}
+
+#[test]
+fn rules_with_types_open_nothing_else() {
+    let (_vmm, _, mut limited) = limited("allow=*:null");
+    assert_eq!(limited.call("stop", json!({})), refused("stop"));
+    let remove = limited.call("chardev-remove", json!({"id": "compat_monitor0"}));
+    assert_eq!(remove, generic("The command 'chardev-remove' is not allowed for 'socket' on this monitor"));
+    let null = json!({"id": "n", "backend": {"type": "null", "data": {}}});
+    assert_eq!(limited.call("chardev-add", null), Ok(json!({})));
+    assert_eq!(limited.call("chardev-remove", json!({"id": "n"})), Ok(json!({})));
+}

@@ -145,6 +145,13 @@ impl Chardev {
         matches!(self.source, Source::Listener(_) | Source::Redialed(..) | Source::Socket)
     }
 
+    /// The backend's name in `chardev-add`: `socket`, `null`, `file`, `pipe` or `stdio`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        // Only sockets are called by their address.
+        if self.is_socket() { "socket" } else { &self.names.connected }
+    }
+
     /// What `query-chardev` calls it, in QEMU's words: `disconnected:unix:/run/x.sock,server=on` while no client is
     /// connected, then `unix:/run/x.sock,server=on`. For TCP the newest client's address is behind it.
     #[must_use]

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::duplex::Keep;
 
@@ -34,6 +34,18 @@ impl Opener {
     pub fn open_path(path: &Path, flags: OFlags) -> io::Result<OpenedFile> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
         Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?.into())
+    }
+
+    /// The same, but a name that leads to an open descriptor of a process (`/proc/self/fd/3`, `/dev/stdin`) is refused: it
+    /// would give what was never opened by name.
+    ///
+    /// # Errors
+    /// What the system says; `ELOOP` for such a name.
+    pub fn open_without_magic(path: &Path, flags: OFlags) -> io::Result<OpenedFile> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        // The kernel takes a mode only with O_CREAT.
+        let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        Ok(rustix::fs::openat2(CWD, path, flags, mode, ResolveFlags::NO_MAGICLINKS)?.into())
     }
 
     /// Opens a file, on this thread.

@@ -94,6 +94,12 @@ impl FdSets {
         Self { inner: self.inner.clone(), marks }
     }
 
+    /// Whether there may be sets that this handle does not see.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     /// Puts a descriptor into the set with this number, making the set if need be; with no number, into a new set
     /// with the lowest number that is free (0, 1, 2, ...; gaps are filled).
     ///

@@ -294,7 +294,9 @@ impl Serving {
             MonitorMode::Control => Mode::Negotiating,
             MonitorMode::Readline { .. } => Mode::InBand,
         };
-        let named_fds = self.shared_fds.clone().unwrap_or_default();
+        // A client that somebody handed in has none of the names that others gave.
+        let shared = self.shared_fds.clone().filter(|_| connection.badge().is_none());
+        let named_fds = shared.unwrap_or_default();
         // Whoever handed the client in had these rights: it gets no more.
         let handed_in = connection.badge().and_then(|badge| badge.downcast_ref::<Policy>());
         let policy = handed_in.map_or_else(|| self.policy.clone(), |policy| self.policy.and(policy));

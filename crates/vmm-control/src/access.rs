@@ -15,9 +15,10 @@ pub(crate) fn badge(context: &Context) -> Option<Badge> {
     (!policy.is_unrestricted()).then(|| Arc::new(policy.clone()) as Badge)
 }
 
-/// Opens files for chardevs: `/dev/fdset/N` from these sets, everything else by its name.
+/// Opens files for chardevs: `/dev/fdset/N` from these sets, everything else by its name. If the sets are limited, names
+/// that lead to open descriptors (`/proc/self/fd/N`, `/dev/stdin`) are refused: they would be a way round.
 pub(crate) fn opener(sets: &FdSets) -> Opener {
-    let sets = sets.clone();
+    let (sets, confined) = (sets.clone(), sets.is_limited());
     Opener::new(move |path: &Path, flags| match path.to_str() {
         Some(text) if FdSets::is_fdset_path(text) => {
             let dup = sets.open(text, flags).map_err(|error| match error {
@@ -27,6 +28,7 @@ pub(crate) fn opener(sets: &FdSets) -> Opener {
             })?;
             Ok(OpenedFile::from(dup.try_clone()?).keeping(dup))
         }
+        _ if confined => Opener::open_without_magic(path, flags),
         _ => Opener::open_path(path, flags),
     })
 }

@@ -7,6 +7,7 @@
 //! An id is taken before its chardev is opened (a [`Reservation`]), so that of two `chardev-add` one is refused
 //! before it has done anything.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chardev::Chardev;
@@ -29,6 +30,9 @@ pub enum ChardevError {
     /// A monitor uses it.
     #[error("Chardev '{0}' is busy")]
     Busy(String),
+    /// Another `chardev-add` waits for a client.
+    #[error("another chardev waits for its client already; give wait=off, or remove that one")]
+    Waiting,
     /// The plane has been closed.
     #[error("there are no more chardevs: the monitors are closed")]
     Closed,
@@ -50,6 +54,8 @@ struct State {
     /// Their ids, as QEMU keeps them.
     order: NameTable<Arc<str>>,
     reserved: Vec<Arc<str>>,
+    /// A `chardev-add` waits for its client.
+    waiting: bool,
     closed: bool,
 }
 
@@ -105,6 +111,23 @@ impl Chardevs {
         Ok(Reservation { chardevs: self, id })
     }
 
+    /// The right to wait for a client, which one has at a time.
+    pub(crate) fn wait_turn(&self) -> Result<WaitTurn<'_>, ChardevError> {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.waiting, true) {
+            return Err(ChardevError::Waiting);
+        }
+        Ok(WaitTurn(self))
+    }
+
+    /// Takes off this very chardev, if it still has its id and no monitor uses it.
+    pub(crate) fn remove_this(&self, chardev: &Arc<Chardev>) {
+        let same = self.get(chardev.id()).is_some_and(|found| Arc::ptr_eq(&found, chardev));
+        if same && let Err(error) = self.remove(chardev.id()) {
+            tracing::warn!(chardev = chardev.id(), "it stays: {error}");
+        }
+    }
+
     /// The chardev of this id.
     pub fn get(&self, id: &str) -> Option<Arc<Chardev>> {
         self.lock().find(id).map(|entry| entry.chardev.clone())
@@ -139,7 +162,9 @@ impl Chardevs {
     /// All chardevs, in the order of `query-chardev`: the reverse of the table's that QEMU keeps them in.
     pub fn in_query_order(&self) -> Vec<Arc<Chardev>> {
         let state = self.lock();
-        state.order.iter().rev().filter_map(|id| state.find(id)).map(|entry| entry.chardev.clone()).collect()
+        let by_id: HashMap<&str, &Arc<Chardev>> =
+            state.entries.iter().map(|entry| (entry.chardev.id(), &entry.chardev)).collect();
+        state.order.iter().rev().filter_map(|id| by_id.get(&**id)).map(|chardev| (*chardev).clone()).collect()
     }
 
     /// To be called once, when the plane is built: from now on chardevs are seen in the object tree.
@@ -153,7 +178,7 @@ impl Chardevs {
         let shown = if chardev.is_socket() {
             objects.attach_node(&parent, chardev.id(), "chardev-socket", Arc::new(SocketObject::new(chardev)))
         } else {
-            let kind = format!("chardev-{}", chardev.filename());
+            let kind = format!("chardev-{}", chardev.kind());
             objects.attach_node(&parent, chardev.id(), &kind, Arc::new(OtherObject))
         };
         if let Err(error) = shown {
@@ -180,6 +205,16 @@ impl Chardevs {
 impl State {
     fn find(&self, id: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.chardev.id() == id)
+    }
+}
+
+/// The right to wait for a client; dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct WaitTurn<'a>(&'a Chardevs);
+
+impl Drop for WaitTurn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting = false;
     }
 }
 

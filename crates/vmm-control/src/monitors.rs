@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use chardev::{Chardev, OpenError};
+use qmp_command::layers::permit::Permit;
 use qmp_command::policy::Policy;
-use qmp_monitor::{Core, LocalSession, Monitor, MonitorConfig, QmpSession};
-use serde_json::json;
+use qmp_monitor::{Core, Monitor, MonitorConfig, QmpSession};
 
 use crate::chardevs::{ChardevError, Chardevs};
 use crate::objects::builtin::MonitorQmp;
@@ -36,6 +36,8 @@ pub(crate) struct Monitors {
     core: OnceLock<Weak<Core>>,
     /// Weak: the types of monitors hold this.
     objects: OnceLock<WeakObjects>,
+    /// What exclusive commands of the plane have one at a time.
+    permit: OnceLock<Permit>,
     state: Mutex<State>,
 }
 
@@ -54,7 +56,11 @@ struct Entry {
     chardev: String,
     human: bool,
     max_clients: usize,
+    mark: Mark,
 }
+
+/// Tells a monitor from all others, those of the same id too.
+pub(crate) type Mark = Arc<()>;
 
 /// A monitor and its sessions, for lists.
 pub(crate) struct Listed {
@@ -67,7 +73,8 @@ pub(crate) struct Listed {
 
 impl Monitors {
     /// To be called once, when the plane is built.
-    pub(crate) fn connect(&self, core: &Arc<Core>, objects: &Objects) {
+    pub(crate) fn connect(&self, core: &Arc<Core>, objects: &Objects, permit: Permit) {
+        self.permit.get_or_init(|| permit);
         self.core.get_or_init(|| Arc::downgrade(core));
         self.objects.get_or_init(|| objects.downgrade());
     }
@@ -78,6 +85,7 @@ impl Monitors {
         mut config: MonitorConfig,
         chardev: &Arc<Chardev>,
         max_clients: usize,
+        mark: Mark,
     ) -> Result<(), MonitorError> {
         let core = self.core.get().and_then(Weak::upgrade).ok_or(MonitorError::Closed)?;
         if let Some(policy) = chardev.badge().and_then(|badge| badge.downcast_ref::<Policy>()) {
@@ -93,7 +101,7 @@ impl Monitors {
         let front_end = chardev.front_end(max_clients)?;
         let human = config.is_human();
         let monitor = Monitor::start(core, &config, front_end);
-        state.entries.push(Entry { monitor, chardev: chardev.id().to_owned(), human, max_clients });
+        state.entries.push(Entry { monitor, chardev: chardev.id().to_owned(), human, max_clients, mark });
         Ok(())
     }
 
@@ -109,7 +117,7 @@ impl Monitors {
             return Err(MonitorError::Duplicate(config.id));
         }
         chardevs.ensure(chardev)?;
-        self.start(config.clone(), chardev, max_clients)?;
+        self.start(config.clone(), chardev, max_clients, Mark::default())?;
         if config.is_human() {
             return Ok(());
         }
@@ -161,21 +169,42 @@ impl Monitors {
         }
     }
 
-    /// Removes a monitor object and its chardev, as a client would.
-    pub(crate) fn delete_soon(&self, id: &str, chardev: &str) {
+    /// Removes a monitor object and its chardev when its last client has left, if they are still the same by then and
+    /// nobody has come meanwhile.
+    pub(crate) fn delete_soon(
+        self: &Arc<Self>,
+        chardevs: &Arc<Chardevs>,
+        mark: &Mark,
+        chardev: &Weak<Chardev>,
+    ) {
         let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
-        let (id, chardev) = (id.to_owned(), chardev.to_owned());
-        let runtime = core.runtime().clone();
-        let delete = async move {
-            let session = LocalSession::new(core, "close-action");
-            for (command, id) in [("object-del", id), ("chardev-remove", chardev)] {
-                let done = session.execute::<_, serde_json::Value>(command, &json!({ "id": id })).await;
-                if let Err(error) = done {
-                    tracing::warn!(id, command, "close-action=delete: {error}");
-                }
+        let Some(permit) = self.permit.get().cloned() else { return };
+        let (monitors, chardevs, mark, chardev) =
+            (self.clone(), chardevs.clone(), mark.clone(), chardev.clone());
+        core.runtime().spawn(async move {
+            // As a command would: not while another one changes objects.
+            let _permit = permit.acquire().await;
+            if monitors.delete_if_idle(&mark).await
+                && let Some(chardev) = chardev.upgrade()
+            {
+                chardevs.remove_this(&chardev);
             }
-        };
-        runtime.spawn(delete);
+        });
+    }
+
+    async fn delete_if_idle(&self, mark: &Mark) -> bool {
+        let idle = |entry: &&Entry| Arc::ptr_eq(&entry.mark, mark) && entry.monitor.sessions().is_empty();
+        let id = self.lock().entries.iter().find(idle).map(|entry| entry.monitor.id().to_owned());
+        let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) else { return false };
+        let Some(id) = id else { return false };
+        let Some(node) = objects.user_created_one(&id) else { return false };
+        if !node.begin_removal() {
+            return false;
+        }
+        if let Some(monitor) = self.take(&id) {
+            monitor.detach().await;
+        }
+        objects.objects().detach(&node)
     }
 
     pub(crate) fn list(&self) -> Vec<Listed> {

@@ -374,7 +374,7 @@ impl Builder {
         let human = Human::new(shared.clone(), permit.clone(), human_commands)?;
         let mut router = Router::builder()
             .authority(Arc::new(authority))
-            .permit(permit)
+            .permit(permit.clone())
             .commands(commands::commands(&shared))
             .command(commands::human_monitor_command(&human))
             .commands(self.commands.into_iter().map(|make| make(&handle)));
@@ -388,7 +388,7 @@ impl Builder {
         let schema = interface.encoded()?;
         shared.schema.get_or_init(|| schema);
         let core = Core::new(router, hub.clone(), &shared.version, self.limits);
-        shared.monitors.connect(&core, &shared.objects);
+        shared.monitors.connect(&core, &shared.objects, permit);
         shared.chardevs.connect(&shared.objects);
         core.set_shell(Arc::new(HumanShell::new(human.clone())));
         let fan_out = runtime.spawn(async move { hub.run().await });
@@ -460,7 +460,10 @@ impl ControlPlane {
     pub async fn remove_monitor(&self, id: &str) -> bool {
         let shared = &self.handle.0;
         let Some(monitor) = shared.monitors.take(id) else { return false };
-        shared.objects.detach(&format!("/objects/{id}"));
+        let path = format!("/objects/{id}");
+        if shared.objects.type_of(&path).is_some_and(|ty| ty.starts_with("monitor-")) {
+            shared.objects.detach(&path);
+        }
         monitor.close().await;
         true
     }

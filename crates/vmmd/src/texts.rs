@@ -9,8 +9,14 @@ use crate::serve::StartError;
 
 /// Whether it is a monitor, whose chardev must be there first.
 pub(crate) fn needs_chardevs(object: &TextConfig) -> bool {
-    let text = object.text.trim_start_matches("qom-type=");
-    text.starts_with("monitor-") || (text.starts_with('{') && text.contains("\"monitor-"))
+    // What cannot be read is found out when it is made.
+    let given = if object.text.starts_with('{') {
+        json(&object.text).ok()
+    } else {
+        keyval::parse(&object.text, Some("qom-type")).ok()
+    };
+    let kind = given.as_ref().and_then(|given| given.get("qom-type")).and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.starts_with("monitor-"))
 }
 
 /// Makes objects.

@@ -25,6 +25,7 @@ pub(crate) use self::fds::{close_fd, name_fd};
 pub(crate) use self::human::human_monitor_command;
 pub(crate) use self::objects::is_identifier;
 pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
+pub(crate) use self::qom::permit_type;
 pub(crate) use self::run::{ShutdownData, power_off};
 
 use crate::plane::Shared;

@@ -181,8 +181,7 @@ fn object_del(plane: &Arc<Shared>) -> Command {
 
 async fn delete(objects: &Objects, context: &Context, id: &str) -> CommandResult<()> {
     let not_found = || CommandError::generic(format!("object '{id}' not found"));
-    let found = objects.user_created().into_iter().find(|node| node.name() == id);
-    let node = found.ok_or_else(not_found)?;
+    let node = objects.user_created_one(id).ok_or_else(not_found)?;
     permit_type(context, "object-del", &node.type_name)?;
     remove(&objects.objects(), &node, context)
         .await

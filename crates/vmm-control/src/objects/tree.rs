@@ -132,6 +132,11 @@ impl Objects {
         self.root.child("objects").map(|node| node.children()).unwrap_or_default()
     }
 
+    /// The user-created object of this id.
+    pub(crate) fn user_created_one(&self, id: &str) -> Option<Arc<Node>> {
+        self.root.child("objects")?.child(id)
+    }
+
     pub(crate) fn attach_node(
         &self,
         parent: &Arc<Node>,

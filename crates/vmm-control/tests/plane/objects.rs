@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vmm_control::objects::Creation;
-use vmm_control::objects::builtin::{IoThreadObject, MemoryBackendMemfd};
+use vmm_control::objects::builtin::{IoThreadObject, MemoryBackendMemfd, MemoryBackendRam};
 use vmm_control::{
     CommandError, CommandResult, Context, ControlPlane, LocalSession, Object, ObjectType, QapiType, RunState,
 };
@@ -233,6 +233,26 @@ async fn a_memory_backend_is_memory() {
     let stat = rustix::fs::fstat(memory.fd().unwrap()).unwrap();
     assert_eq!((stat.st_size, stat.st_blocks), (8192, 16), "all pages are there");
     assert!(rustix::fs::ftruncate(memory.fd().unwrap(), 0).is_err(), "it is sealed");
+    let private = json!({"qom-type": "memory-backend-memfd", "id": "p", "size": 4096, "share": false});
+    let refused = "GenericError: A memfd is always shared here; leave out 'share' or turn it on";
+    assert_eq!(ask(&session, "object-add", private).await, refused);
+}
+
+#[tokio::test]
+async fn shared_memory_is_shared() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    for (id, share) in [("m", true), ("n", false)] {
+        let add = json!({"qom-type": "memory-backend-ram", "id": id, "size": 4096, "share": share});
+        assert_eq!(ask(&session, "object-add", add).await, json!({}));
+        let backend = plane.objects().peek::<MemoryBackendRam>(&format!("/objects/{id}")).unwrap();
+        let address = backend.memory().unwrap().as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| line.starts_with(&format!("{address:x}-")));
+        // A private anonymous mapping may have been joined to its neighbour.
+        assert!(!share || line.unwrap().contains("rw-s"), "{line:?}");
+        assert!(share || !line.is_some_and(|line| line.contains("rw-s")), "{line:?}");
+    }
 }
 
 /// An object that keeps the plane, which keeps the tree it stands in.
@@ -308,10 +328,12 @@ async fn what_would_have_no_effect_on_memory_is_refused() {
         assert_eq!(ask(&session, "object-add", ram(more)).await, format!("GenericError: {text}"));
     }
     assert_eq!(ask(&session, "object-add", ram(json!({}))).await, json!({}));
-    for (property, value) in
-        [("policy", json!("bind")), ("host-nodes", json!([0])), ("prealloc", json!(true))]
-    {
+    for (property, value) in [("policy", json!("bind")), ("host-nodes", json!([0])), ("share", json!(true))] {
         assert_eq!(set(&session, "m", property, value).await, "GenericError: cannot change property value");
+    }
+    for on in [true, false] {
+        assert_eq!(set(&session, "m", "prealloc", json!(on)).await, json!({}));
+        assert_eq!(get(&session, "m", "prealloc").await, on);
     }
     assert_eq!(set(&session, "m", "merge", json!(false)).await, json!({}));
     assert_eq!(get(&session, "m", "merge").await, false);

@@ -88,6 +88,12 @@ async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBacken
     let failed = |why: String| CommandError::generic(format!("Failed to add chardev '{id}': {why}"));
     let Meaning { backend, log, wait } =
         backend.meaning(|name| take_named(context, name)).map_err(|error| failed(error.to_string()))?;
+    if log.is_some() {
+        // A log is a file, whatever it is the log of.
+        permit_type(context, "chardev-add", "file")?;
+    }
+    // One at a time: a client that leaves meanwhile keeps its place until then.
+    let waits = if wait { Some(plane.chardevs.wait_turn()?) } else { None };
     let options = OpenOptions::new(BACKLOG)
         .badge(access::badge(context))
         .log(log)
@@ -95,7 +101,7 @@ async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBacken
     let opened = Chardev::open_with(id, backend, options).await;
     let chardev = Arc::new(opened.map_err(|error| failed(error.to_string()))?);
     let presence = reservation.fill(chardev.clone())?;
-    if wait {
+    if waits.is_some() {
         tracing::info!(chardev = id, "waiting for connection on: {}", chardev.filename());
         tokio::select! {
             () = chardev.wait_for_client() => {}
@@ -111,9 +117,16 @@ fn chardev_remove(plane: &Arc<Shared>) -> Command {
         .asks_type()
         .doc("Closes a chardev that no monitor uses.")
         .concurrent()
-        .handler(move |_: Context, ChardevRemove { id }: ChardevRemove| {
-            std::future::ready(plane.chardevs.remove(&id).map(drop).map_err(CommandError::from))
+        .handler(move |context: Context, ChardevRemove { id }: ChardevRemove| {
+            std::future::ready(remove(&plane, &context, &id))
         })
+}
+
+fn remove(plane: &Shared, context: &Context, id: &str) -> CommandResult<()> {
+    if let Some(chardev) = plane.chardevs.get(id) {
+        permit_type(context, "chardev-remove", chardev.kind())?;
+    }
+    Ok(plane.chardevs.remove(id).map(drop)?)
 }
 
 fn query_chardev(plane: &Arc<Shared>) -> Command {

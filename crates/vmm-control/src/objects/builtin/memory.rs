@@ -180,6 +180,11 @@ pub(crate) fn memory_backend_ram() -> ObjectType {
 /// `memory-backend-memfd`.
 pub(crate) fn memory_backend_memfd() -> ObjectType {
     ObjectType::new("memory-backend-memfd", |_, all: MemoryBackendMemfdProperties| {
+        if all.share == Some(false) {
+            return Err(CommandError::generic(
+                "A memfd is always shared here; leave out 'share' or turn it on",
+            ));
+        }
         let memfd = Memfd {
             hugetlb: all.hugetlb.unwrap_or(false),
             hugetlbsize: all.hugetlbsize.unwrap_or(0),
@@ -353,6 +358,17 @@ impl Backend {
                 state.properties.merge = new.merge;
                 Ok(())
             }
+            "prealloc" => {
+                let threads = state.properties.prealloc_threads.unwrap_or(1);
+                let memory = state.memory.clone();
+                // It takes long, and others look at the properties meanwhile.
+                drop(state);
+                if let (Some(memory), Some(true)) = (memory, new.prealloc) {
+                    populate(&memory.map, threads).map_err(|error| cannot_preallocate(&error))?;
+                }
+                self.lock().properties.prealloc = new.prealloc;
+                Ok(())
+            }
             "size" => {
                 // The blank at the end is QEMU's.
                 Err(CommandError::generic(format!("cannot change property size of {type_name} ")))
@@ -366,7 +382,7 @@ impl Backend {
         let properties = self.lock().properties.clone();
         let (memfd, id) = (self.memfd, creation.id.clone());
         let allocated = tokio::task::spawn_blocking(move || match memfd {
-            Some(memfd) => map_memfd(&id, memfd, &properties),
+            Some(memfd) => map_memfd(memfd, &properties),
             None => map_ram(&id, &properties),
         });
         let memory = allocated.await.map_err(|_| CommandError::generic("The runtime is shutting down"))??;
@@ -425,17 +441,25 @@ fn map_ram(id: &str, properties: &MemoryBackendProperties) -> CommandResult<Memo
     if properties.reserve == Some(false) {
         options.no_reserve_swap();
     }
+    if properties.share == Some(true) {
+        // What is shared must have a file behind it.
+        let file = rustix::fs::memfd_create("memory-backend-ram", MemfdFlags::CLOEXEC);
+        let file = file.and_then(|file| rustix::fs::ftruncate(&file, properties.size).map(|()| file));
+        let file = std::fs::File::from(file.map_err(|error| fail(error.into()))?);
+        let map = options.map_raw(&file).map_err(fail)?;
+        return prepare(Memory { map, file: Some(file) }, properties);
+    }
     let map = options.map_anon().map_err(fail)?;
     prepare(Memory { map: map.into(), file: None }, properties)
 }
 
-fn map_memfd(id: &str, memfd: Memfd, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+fn map_memfd(memfd: Memfd, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
     let size = properties.size;
     let fail = |what: &str, error: std::io::Error| CommandError::generic(format!("{what}: {}", text(&error)));
     if memfd.hugetlb && memfd.hugetlbsize != 0 && !memfd.hugetlbsize.is_power_of_two() {
         return Err(CommandError::generic("Hugepage size must be a power of 2"));
     }
-    let file = create_memfd(id, memfd).map_err(|error| fail("failed to create memfd", error.into()))?;
+    let file = create_memfd(memfd).map_err(|error| fail("failed to create memfd", error.into()))?;
     let resized = rustix::fs::ftruncate(&file, size);
     resized.map_err(|error| fail(&format!("failed to resize memfd to {size}"), error.into()))?;
     if memfd.seal {
@@ -461,7 +485,7 @@ fn map_memfd(id: &str, memfd: Memfd, properties: &MemoryBackendProperties) -> Co
     prepare(Memory { map, file: Some(file) }, properties)
 }
 
-fn create_memfd(id: &str, memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
+fn create_memfd(memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
     let mut flags = MemfdFlags::CLOEXEC;
     if memfd.seal {
         flags |= MemfdFlags::ALLOW_SEALING;
@@ -473,7 +497,7 @@ fn create_memfd(id: &str, memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::
             flags |= MemfdFlags::from_bits_retain(memfd.hugetlbsize.trailing_zeros() << 26);
         }
     }
-    rustix::fs::memfd_create(format!("memory-backend-memfd {id}").as_str(), flags)
+    rustix::fs::memfd_create("memory-backend-memfd", flags)
 }
 
 /// Does what the properties say of the pages.
@@ -488,9 +512,13 @@ fn prepare(memory: Memory, properties: &MemoryBackendProperties) -> CommandResul
     }
     if properties.prealloc == Some(true) {
         populate(map, properties.prealloc_threads.unwrap_or(1))
-            .map_err(|error| CommandError::generic(format!("cannot preallocate memory: {}", text(&error))))?;
+            .map_err(|error| cannot_preallocate(&error))?;
     }
     Ok(memory)
+}
+
+fn cannot_preallocate(error: &std::io::Error) -> CommandError {
+    CommandError::generic(format!("cannot preallocate memory: {}", text(error)))
 }
 
 /// Makes all pages, in parts by several threads: no more than there are processors.

@@ -5,14 +5,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chardev::OpenError;
+use chardev::{Chardev, OpenError};
 use qmp_command::policy::{Policy, Rules};
 use qmp_command::{CommandError, CommandResult, Context, QapiType};
 use qmp_monitor::{MonitorConfig, NamedFdsScope};
 use serde::{Deserialize, Serialize};
 
 use crate::chardevs::Chardevs;
-use crate::monitors::{MonitorError, Monitors};
+use crate::commands::permit_type;
+use crate::monitors::{Mark, MonitorError, Monitors};
 use crate::objects::{Creation, Object, ObjectType};
 
 /// Clients of a monitor object when nobody says.
@@ -185,21 +186,24 @@ impl Parts {
     fn start(
         &self,
         context: &Context,
-        chardev: &str,
+        chardev: &Arc<Chardev>,
         limits: &Limits<'_>,
         config: MonitorConfig,
+        mark: Mark,
     ) -> CommandResult<()> {
-        let not_found = || CommandError::generic(format!("chardev \"{chardev}\" not found"));
-        let found = self.chardevs.get(chardev).ok_or_else(not_found)?;
         let config =
             config.policy(limits.policy()?.and(context.policy())).allowed_uids(limits.allowed_uids.cloned());
-        self.monitors.show();
-        match self.monitors.start(config, &found, limits.max_clients()?) {
+        match self.monitors.start(config, chardev, limits.max_clients()?, mark) {
             Err(MonitorError::Chardev(OpenError::InUse { .. })) => {
-                Err(CommandError::generic(format!("chardev '{chardev}' is already in use")))
+                Err(CommandError::generic(format!("chardev '{}' is already in use", chardev.id())))
             }
             started => Ok(started?),
         }
+    }
+
+    fn chardev(&self, id: &str) -> CommandResult<Arc<Chardev>> {
+        let not_found = || CommandError::generic(format!("chardev \"{id}\" not found"));
+        self.chardevs.get(id).ok_or_else(not_found)
     }
 }
 
@@ -221,7 +225,8 @@ pub struct MonitorHmp {
 pub(crate) fn monitor_qmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) -> ObjectType {
     let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
     let create = move |creation: &Creation, properties: MonitorQmpProperties| {
-        // What is wrong with them is said before anything is done.
+        // Before it stands there itself.
+        monitors.show();
         properties.limits().policy()?;
         properties.limits().max_clients()?;
         let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
@@ -265,8 +270,13 @@ impl MonitorQmp {
         chardev: &str,
         max_clients: usize,
     ) -> Self {
+        // What a policy of the program's own making allows cannot be said in these words: that is null then.
+        let all = config.policy.is_unrestricted();
         let properties = MonitorQmpProperties {
             chardev: chardev.to_owned(),
+            close_action: Some(CloseAction::None),
+            read_only: all.then_some(false),
+            fdsets: all.then_some(FdSetsScope::All),
             pretty: Some(config.pretty),
             max_clients: u32::try_from(max_clients).ok(),
             named_fds: Some(match config.named_fds {
@@ -276,7 +286,8 @@ impl MonitorQmp {
             allowed_uids: config.allowed_uids.clone(),
             ..MonitorQmpProperties::default()
         };
-        Self::new(Parts { id: config.id.clone(), monitors, chardevs }, properties)
+        let parts = Parts { id: config.id.clone(), monitors, chardevs };
+        Self { parts, properties: Mutex::new(properties) }
     }
 }
 
@@ -304,12 +315,17 @@ impl Object for MonitorQmp {
         };
         let mut config =
             MonitorConfig::new(&self.parts.id).pretty(properties.pretty.unwrap_or(false)).named_fds(scope);
+        let chardev = self.parts.chardev(&properties.chardev)?;
+        let mark = Mark::default();
         if properties.close_action == Some(CloseAction::Delete) {
-            let (monitors, id) = (self.parts.monitors.clone(), self.parts.id.clone());
-            let chardev = properties.chardev.clone();
-            config = config.on_idle(move || monitors.delete_soon(&id, &chardev));
+            // What will be done in its maker's name must be theirs to do.
+            permit_type(&creation.context, "object-del", "monitor-qmp")?;
+            permit_type(&creation.context, "chardev-remove", chardev.kind())?;
+            let Parts { monitors, chardevs, .. } = self.parts.clone();
+            let (mark, chardev) = (mark.clone(), Arc::downgrade(&chardev));
+            config = config.on_idle(move || monitors.delete_soon(&chardevs, &mark, &chardev));
         }
-        self.parts.start(&creation.context, &properties.chardev, &properties.limits(), config)
+        self.parts.start(&creation.context, &chardev, &properties.limits(), config, mark)
     }
 
     async fn delete(&self, context: &Context) -> CommandResult<()> {
@@ -333,7 +349,8 @@ impl Object for MonitorHmp {
     async fn complete(&self, creation: &Creation) -> CommandResult<()> {
         let properties = &self.properties;
         let config = MonitorConfig::new(&self.parts.id).readline(properties.readline.unwrap_or(true));
-        self.parts.start(&creation.context, &properties.chardev, &properties.limits(), config)
+        let chardev = self.parts.chardev(&properties.chardev)?;
+        self.parts.start(&creation.context, &chardev, &properties.limits(), config, Mark::default())
     }
 
     async fn delete(&self, _: &Context) -> CommandResult<()> {
