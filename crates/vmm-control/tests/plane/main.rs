@@ -7,6 +7,8 @@ mod chardevs;
 mod clients;
 mod devices;
 mod fds;
+mod human;
+mod human_monitor;
 mod isolation;
 mod objects;
 mod order;
