@@ -42,9 +42,13 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The character here, for messages: QEMU shows the first byte alone of one that is not ASCII, which is no text.
+    /// The character here, for messages. QEMU shows the first byte alone, which is no text where there are several: it has
+    /// two for U+0000.
     pub(super) fn peek_char(&self) -> Option<char> {
-        self.peek().map(|byte| if byte.is_ascii() { char::from(byte) } else { char::REPLACEMENT_CHARACTER })
+        self.peek().map(|byte| match byte {
+            1..0x80 => char::from(byte),
+            _ => char::REPLACEMENT_CHARACTER,
+        })
     }
 
     /// Whether the line ends here.
@@ -136,6 +140,12 @@ mod tests {
         assert_eq!(string("\"a b\"c"), Ok(("a b".into(), "c")));
         assert_eq!(string("\"\""), Ok((String::new(), "")));
         assert_eq!(string("é\u{a0}x y"), Ok(("é\u{a0}x".into(), " y")), "a no-break space is no space");
+    }
+
+    #[test]
+    fn words_are_taken_whole() {
+        let long = "a".repeat(5000);
+        assert_eq!(string(&format!("{long} b")), Ok((long, " b")));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::command::HumanCommand;
 use super::cursor::{Cursor, NoString};
 use super::table::Table;
 
-/// How many words `help` looks at.
+/// How many words a request may have.
 const MAX_WORDS: usize = 16;
 
 /// Describes the command that `request` names, or all of them; with a command that has sub-commands, these. `preconfig`:
@@ -36,18 +36,17 @@ fn entry(before: &[String], command: &HumanCommand) -> String {
     format!("{before}{} {} -- {}\n", command.name, command.params, command.help)
 }
 
-/// The words of a request; `None` when a quotation mark is missing, to which QEMU says nothing.
+/// The words of a request; `None` when there are too many or a quotation mark is missing, to which QEMU says nothing.
 pub(super) fn words(request: &str) -> Option<Vec<String>> {
     let mut cursor = Cursor::new(request);
     let mut words = Vec::new();
-    while words.len() < MAX_WORDS {
+    loop {
         match cursor.string() {
-            Ok(word) => words.push(word),
-            Err(NoString::End) => break,
-            Err(_) => return None,
+            Ok(word) if words.len() < MAX_WORDS => words.push(word),
+            Err(NoString::End) => return Some(words),
+            Ok(_) | Err(_) => return None,
         }
     }
-    Some(words)
 }
 
 #[cfg(test)]
@@ -86,6 +85,8 @@ mod tests {
         assert_eq!(shown("stop|s", false), "unknown command: 'stop|s'\n");
         assert_eq!(shown("info  nope x", false), "unknown command: 'info nope'\n");
         assert_eq!(shown("\"stop", false), "");
+        assert_eq!(shown(&"nope ".repeat(16), false), "unknown command: 'nope'\n");
+        assert_eq!(shown(&"nope ".repeat(17), false), "");
     }
 
     #[test]

@@ -143,7 +143,10 @@ async fn ports_are_read_and_written() {
         ("i/g 0", "portb[0x0000] = 0x00000000000003\r\n"),
         ("i/b 0x70.0x10a", "portb[0x0071] = 0x710b\r\n"),
         ("i/b 0xffff.0", "portb[0x0000] = 0x1\r\n"),
-        ("o 1 (-1)", "'o' has failed: integer is for 32-bit values\r\nTry \"help o\" for more information\r\n"),
+        (
+            "o 1 (-1)",
+            "'o' has failed: integer is for 32-bit values\r\nTry \"help o\" for more information\r\n",
+        ),
     ] {
         assert_eq!(user.say(line).await, said, "{line}");
     }

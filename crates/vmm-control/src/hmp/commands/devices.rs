@@ -81,7 +81,9 @@ struct Property {
 /// What can be said of a device of this type.
 async fn properties(context: &HumanContext, driver: &str) -> CommandResult<String> {
     let which = json!({ "typename": driver });
-    let all: Vec<Property> = context.query("qom-list-properties", &which).await?;
+    let Ok(all) = context.query::<_, Vec<Property>>("qom-list-properties", &which).await else {
+        return Ok(format!("Device '{driver}' not found\n"));
+    };
     let is_own = |property: &&Property| !COMMON.contains(&property.name.as_str());
     let mut own: Vec<_> = all.iter().filter(is_own).collect();
     own.sort_by_key(|property| &property.name);

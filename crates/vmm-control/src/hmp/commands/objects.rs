@@ -47,7 +47,7 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
     let arguments = if text.starts_with('{') {
         json(text)?
     } else if keyval::asks_for_help(text) {
-        return help(router.types(), ty, text);
+        return Ok(help(router.types(), ty, text));
     } else {
         keyval::arguments(&keyval::parse(text, Some(IMPLIED))?, router.types(), ty)?
     };
@@ -63,26 +63,17 @@ fn json(text: &str) -> CommandResult<Object> {
 }
 
 /// Which types there are, or which properties the one has that `text` names.
-fn help(types: &Types, ty: &TypeRef, text: &str) -> CommandResult<String> {
+fn help(types: &Types, ty: &TypeRef, text: &str) -> String {
     let branches = branches(types, ty);
-    let named = text.split(',').map(|item| item.strip_prefix("qom-type=").unwrap_or(item)).next();
-    let branch = match named.filter(|name| !matches!(*name, "help" | "?")) {
-        None => {
-            let mut text = "List of user creatable objects:\n".to_owned();
-            for branch in sorted(branches, |branch| branch.name) {
-                // Writing to a string cannot fail.
-                let _ = writeln!(text, "  {}", branch.name);
-            }
-            return Ok(text);
+    let options = keyval::Options::parse(text, Some(IMPLIED));
+    let named = options.get(IMPLIED);
+    let Some(branch) = branches.iter().find(|branch| Some(branch.name) == named) else {
+        let mut text = "List of user creatable objects:\n".to_owned();
+        for branch in sorted(branches, |branch| branch.name) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {}", branch.name);
         }
-        Some(name) => match branches.iter().find(|branch| branch.name == name) {
-            Some(branch) => branch,
-            None => {
-                return Err(CommandError::generic(format!(
-                    "Parameter '{IMPLIED}' does not accept value '{name}'"
-                )));
-            }
-        },
+        return text;
     };
     let members: &[Member] = match &branch.ty {
         TypeRef::Named(name) => match types.get(name) {
@@ -98,7 +89,7 @@ fn help(types: &Types, ty: &TypeRef, text: &str) -> CommandResult<String> {
     for member in sorted(members, |member| member.name) {
         let _ = writeln!(text, "  {}=<{}>", member.name, member.ty);
     }
-    Ok(text)
+    text
 }
 
 /// What there is for each type of object.
