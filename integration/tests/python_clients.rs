@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use vmm_integration::vmm::{Vmm, is_qemu};
+use vmm_integration::vmm::{Setup, Vmm, is_qemu};
 
 /// The interpreter that has `qemu.qmp`: `$VMM_PYTHON`, else that of the environment at the root of the project.
 fn python() -> PathBuf {
@@ -123,4 +123,16 @@ fn qmp_shell_verbose_and_pretty() {
     let said = shell(&vmm, &["-v", "-p"], "query-version\n\nquery-fdsets\n");
     assert_said(&said, "\"major\": 7");
     assert_said(&said, "\"execute\": \"query-fdsets\"");
+}
+
+#[test]
+fn qmp_shell_speaks_the_human_monitor() {
+    // It needs a CPU. As it starts it asks for `help` and `info`, and reads the commands' names out of them.
+    let machine = if is_qemu() { "pc" } else { "board" };
+    let vmm = Vmm::with(Setup { extra: &["-machine", machine], ..Setup::default() });
+    let said = shell(&vmm, &["-H"], "info status\nstop\ninfo status\nhelp stop\nnope\n");
+    assert_said(&said, "VM status: running");
+    assert_said(&said, "VM status: paused");
+    assert_said(&said, "stop|s  -- stop emulation");
+    assert_said(&said, "unknown command: \"nope\"");
 }
