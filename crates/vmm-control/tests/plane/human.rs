@@ -1,5 +1,6 @@
 //! `human-monitor-command`, and human commands of an author's own.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use vmm_control::hmp::{HumanArg, HumanCommand, HumanTableError};
 use vmm_control::{BuildError, CommandError, ControlPlane, LocalSession, Policy, Rules, RunState};
@@ -255,4 +256,81 @@ async fn names_are_checked_when_the_plane_is_built() {
         assert_eq!(error, expected);
     }
     assert!(build("info stop").is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is typed is answered with text, and no handler panics.
+    #[test]
+    fn every_line_is_answered(lines in prop::collection::vec(line(), 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let plane = plain(&Toy::new(RunState::Running));
+            let session = plane.connect();
+            for line in &lines {
+                let said = say(&session, line).await;
+                assert!(!said.contains("unexpectedly"), "{line:?} says {said}");
+                assert!(said.is_empty() || said.ends_with("\r\n") || said.contains("Try \"help"), "{line:?} says {said}");
+            }
+        });
+    }
+}
+
+/// A line of words that mean something, mostly.
+fn line() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "help",
+        "info",
+        "stop",
+        "c",
+        "p",
+        "i",
+        "o",
+        "cpu",
+        "closefd",
+        "getfd",
+        "object_add",
+        "object_del",
+        "device_add",
+        "device_del",
+        "chardev-add",
+        "chardev-remove",
+        "qom-list",
+        "qom-get",
+        "qom-set",
+        "status",
+        "qom-tree",
+        "qtree",
+        "chardev",
+        "iothreads",
+        "monitors",
+        "cpus",
+        "/x",
+        "/cb",
+        "-j",
+        "iothread,id=a",
+        "a",
+        "/objects",
+        "null,id=c",
+        "x",
+        "poll-max-ns",
+        "1",
+        "(1+2)*3",
+        "'a'",
+        "\"a b\"",
+        "{\"a\":1}",
+        "type",
+        "=",
+        ",",
+        ".",
+        "help",
+        "?",
+        "\"",
+        "\\",
+    ]);
+    let piece = prop_oneof![4 => word.prop_map(str::to_owned), 1 => "\\PC{0,6}"];
+    let gap = prop::sample::select(vec![" ", " ", " ", "", "\t", "  "]);
+    prop::collection::vec((piece, gap), 0..6)
+        .prop_map(|words| words.into_iter().map(|(word, gap)| word + gap).collect())
 }
