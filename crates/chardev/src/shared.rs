@@ -64,6 +64,19 @@ enum Claim {
     Retired,
 }
 
+impl State {
+    /// Parked clients that have hung up, to be closed when the lock is free. With a front end they are left to it: it may
+    /// still read what they sent.
+    fn take_gone(&mut self) -> VecDeque<Client> {
+        if matches!(self.front_end, Claim::FrontEnd { .. }) {
+            return VecDeque::new();
+        }
+        let (gone, here) = self.parked.drain(..).partition(|client| client.stream.has_hung_up());
+        self.parked = here;
+        gone
+    }
+}
+
 impl Shared {
     pub(crate) fn new(log: Option<Log>) -> Self {
         Self { log, ..Self::default() }
@@ -98,8 +111,14 @@ impl Shared {
 
     /// Whether any client is connected, parked ones included, unless they have hung up.
     pub(crate) fn is_connected(&self) -> bool {
-        self.clients.load(Ordering::Acquire) > 0
-            || self.lock().parked.iter().any(|client| !client.stream.has_hung_up())
+        // Whoever looks clears up: parked clients that have gone are closed.
+        let (gone, any) = {
+            let mut state = self.lock();
+            let gone = state.take_gone();
+            (gone, state.parked.iter().any(|client| !client.stream.has_hung_up()))
+        };
+        drop(gone);
+        any || self.clients.load(Ordering::Acquire) > 0
     }
 
     /// Waits until fewer than `max` connections are in other hands. May be dropped at any time.
@@ -128,7 +147,13 @@ impl Shared {
     }
 
     pub(crate) fn park(&self, client: Client) {
-        self.lock().parked.push_back(client);
+        let gone = {
+            let mut state = self.lock();
+            let gone = state.take_gone();
+            state.parked.push_back(client);
+            gone
+        };
+        drop(gone);
         self.parked.notify_one();
         self.arrived.notify_waiters();
     }
@@ -141,8 +166,7 @@ impl Shared {
         let room = match state.front_end {
             Claim::FrontEnd { max_clients } => max_clients,
             Claim::Nobody => {
-                let (left, here) = state.parked.drain(..).partition(|client| client.stream.has_hung_up());
-                (gone, state.parked) = (left, here);
+                gone = state.take_gone();
                 1
             }
             Claim::Retired => 0,

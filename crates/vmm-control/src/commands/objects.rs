@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::qom::permit_type;
 use crate::objects::builtin::IoThreadObject;
-use crate::objects::{Creation, Node, Objects};
+use crate::objects::{Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
 
 /// What every object is made with: its type decides the rest.
@@ -75,13 +75,17 @@ fn object_add(plane: &Arc<Shared>) -> Command {
 
 /// A flat union of the types that are registered.
 fn describe(objects: &Objects, types: &mut Types) -> TypeRef {
-    let branches: Vec<_> =
-        objects.types.objects.iter().map(|ty| Branch::new(ty.name(), ty.describe(types))).collect();
+    let branch =
+        |ty: &ObjectType, described| Branch { doc: ty.documentation(), ..Branch::new(ty.name(), described) };
+    let branches: Vec<_> = objects.types.objects.iter().map(|ty| branch(ty, ty.describe(types))).collect();
     let tag = types.define::<ObjectTypes>("ObjectType", |_| TypeDef::Enum {
         name: "ObjectType",
         doc: "The types of which objects can be made.",
         features: Vec::new(),
-        values: branches.iter().map(|branch| EnumValue::new(branch.name)).collect(),
+        values: branches
+            .iter()
+            .map(|branch| EnumValue { doc: branch.doc, ..EnumValue::new(branch.name) })
+            .collect(),
     });
     types.define::<ObjectOptions>("ObjectOptions", |_| TypeDef::Union {
         name: "ObjectOptions",

@@ -55,6 +55,7 @@ type Check = fn(&Types, &TypeRef) -> Result<(), SchemaError>;
 /// ```
 pub struct ObjectType {
     name: &'static str,
+    doc: &'static str,
     parent: &'static str,
     inherited: Vec<(&'static str, &'static [&'static str])>,
     properties: Vec<PropertyInfo>,
@@ -75,6 +76,7 @@ impl ObjectType {
         let create = Arc::new(create);
         Self {
             name,
+            doc: "",
             parent: "object",
             inherited: Vec::new(),
             properties: properties_of::<T::Properties>(),
@@ -89,6 +91,13 @@ impl ObjectType {
                 ))
             }),
         }
+    }
+
+    /// What its objects are, in a sentence, for the manual.
+    #[must_use]
+    pub fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
     }
 
     /// The type it inherits from, for `qom-list-types`. An abstract one of that name is made if there is none.
@@ -122,6 +131,11 @@ impl ObjectType {
     /// Its properties.
     pub fn properties(&self) -> &[PropertyInfo] {
         &self.properties
+    }
+
+    /// What its objects are. Empty when nobody said.
+    pub fn documentation(&self) -> &'static str {
+        self.doc
     }
 
     pub(crate) fn describe(&self, types: &mut Types) -> TypeRef {

@@ -74,6 +74,7 @@ pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
         Ok(IoThreadObject { id: creation.id.clone(), threads: threads.clone(), initial: Mutex::new(initial) })
     };
     ObjectType::new("iothread", create)
+        .doc("A dedicated thread that serves devices.")
         .parent("event-loop-base")
         .inherits("event-loop-base", &["aio-max-batch", "thread-pool-min", "thread-pool-max"])
 }

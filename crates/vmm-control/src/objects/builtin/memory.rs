@@ -172,6 +172,7 @@ pub(crate) fn memory_backend_ram() -> ObjectType {
     ObjectType::new("memory-backend-ram", |_, properties: MemoryBackendProperties| {
         Backend::new("memory-backend-ram", None, properties).map(MemoryBackendRam)
     })
+    .doc("Memory of a guest.")
     .parent("memory-backend")
     .inherits("memory-backend", COMMON)
     .links("prealloc-context", "thread-context")
@@ -205,6 +206,7 @@ pub(crate) fn memory_backend_memfd() -> ObjectType {
         };
         Backend::new("memory-backend-memfd", Some(memfd), properties).map(MemoryBackendMemfd)
     })
+    .doc("Memory of a guest in a file that others can map.")
     .parent("memory-backend")
     .inherits("memory-backend", COMMON)
     .links("prealloc-context", "thread-context")

@@ -232,7 +232,7 @@ pub(crate) fn monitor_qmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) ->
         let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
         Ok(MonitorQmp::new(Parts { id: creation.id.clone(), monitors, chardevs }, properties))
     };
-    ObjectType::new("monitor-qmp", create).parent("monitor")
+    ObjectType::new("monitor-qmp", create).doc("A QMP monitor on a chardev.").parent("monitor")
 }
 
 /// `monitor-hmp`.
@@ -248,7 +248,7 @@ pub(crate) fn monitor_hmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) ->
         let parts = Parts { id: creation.id.clone(), monitors: monitors.clone(), chardevs: chardevs.clone() };
         Ok(MonitorHmp { parts, properties })
     };
-    ObjectType::new("monitor-hmp", create).parent("monitor")
+    ObjectType::new("monitor-hmp", create).doc("A monitor for people on a chardev.").parent("monitor")
 }
 
 impl MonitorQmp {
