@@ -11,7 +11,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: python ## Build and start vmmd with two QMP monitors, and say what to type next
+run: python ## Build and start vmmd with three monitors, and say what to type next
 	@$(CARGO) build --release -p vmmd
 	@mkdir -p run
 	@printf '%s\n' "$$DEMO"
@@ -19,7 +19,7 @@ run: python ## Build and start vmmd with two QMP monitors, and say what to type 
 
 define DEMO
 
-  vmmd serves two QMP monitors: run/qmp-a.sock, and run/qmp-b.sock with indented replies.
+  vmmd serves two QMP monitors, run/qmp-a.sock and run/qmp-b.sock (with indented replies), and one for people.
   In another terminal, from this folder, watch events on one ...
 
       socat - UNIX-CONNECT:run/qmp-b.sock          then type: {"execute": "qmp_capabilities"}
@@ -27,6 +27,10 @@ define DEMO
   ... and pause and resume the machine on the other:
 
       .venv/bin/qmp-shell run/qmp-a.sock           then type: query-status, stop, cont, quit
+
+  ... or talk to it as people do (Ctrl-] leaves):
+
+      socat -,raw,echo=0,escape=0x1d UNIX-CONNECT:run/monitor.sock     then type: help, info status, info qom-tree
 
   Ctrl-C here ends vmmd.
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use vmmd::cli::{Outcome, Run, parse};
 use vmmd::config::{
-    ChardevBackend, Config, MachineKind, NamedFdsScope, RtcBase, RtcClock, RtcConfig, Smp, SocketAddress,
-    toml,
+    ChardevBackend, Config, FdSetsScope, MachineKind, MonitorLimits, MonitorMode, NamedFdsScope, RtcBase,
+    RtcClock, RtcConfig, Smp, SocketAddress, toml,
 };
 
 fn directory() -> PathBuf {
@@ -73,7 +73,24 @@ fn the_demo_is_what_make_run_promises() {
     assert!(!config.start_paused && config.has_relative_paths());
     assert_eq!(unix_path(&config, 0), Path::new("run/qmp-a.sock"));
     assert_eq!(unix_path(&config, 1), Path::new("run/qmp-b.sock"));
-    assert_eq!(config.monitors.iter().map(|monitor| monitor.pretty).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(
+        config.monitors.iter().map(|monitor| monitor.pretty).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert_eq!(unix_path(&config, 2), Path::new("run/monitor.sock"));
+    assert_eq!(config.monitors[2].mode, MonitorMode::Readline);
+}
+
+#[test]
+fn the_limited_one_limits_what_it_says() {
+    let config = sample("limited.toml");
+    let [all, watch, agent] = &config.monitors[..] else { panic!("{:?}", config.monitors) };
+    assert_eq!(all.limits, MonitorLimits::default());
+    assert!(watch.limits.read_only && watch.limits.allow.is_none());
+    assert_eq!(agent.limits.fdsets, FdSetsScope::Own);
+    assert_eq!(agent.limits.allowed_uids.as_deref(), Some(&[0][..]));
+    assert!(agent.limits.allow.as_ref().unwrap().contains(&"object-add:iothread".to_owned()));
+    assert_eq!(config.objects.len(), 1);
 }
 
 #[test]
