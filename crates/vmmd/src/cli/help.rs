@@ -77,7 +77,8 @@ const DEVICES: &str = "
     max-clients=N               how many clients are served at once (64; QEMU's way is 1)
     named-fds=session|monitor   who owns the fds of 'getfd' (session; QEMU's way is monitor)
   and -mon what its clients may do:
-    allow=PATTERN, deny=PATTERN commands (query-*) or commands for types (object-add:iothread); repeatable
+    allow=P, deny=P             commands (query-*), or commands for types (object-add:iothread);
+                                repeatable
     read-only=on                only what changes nothing
     fdsets=own                  other monitors' fd sets are out of reach
     allowed-uids=UID            who may connect; repeatable
