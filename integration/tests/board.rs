@@ -85,6 +85,18 @@ fn the_log_says_once_that_no_guest_code_runs() {
 }
 
 #[test]
+fn info_status_says_that_no_guest_code_runs() {
+    let status = |vmm: &Vmm| {
+        let mut client = vmm.client(0);
+        client.call("human-monitor-command", json!({"command-line": "info status"})).unwrap()
+    };
+    let note = "no accelerator: the virtual CPUs run no guest code\r\n";
+    assert_eq!(status(&board(&[])), format!("VM status: running\r\n{note}"));
+    assert_eq!(status(&board(&["-S"])), format!("VM status: paused (prelaunch)\r\n{note}"));
+    assert_eq!(status(&Vmm::start()), "VM status: running\r\n");
+}
+
+#[test]
 fn the_uuid_is_told() {
     let vmm = board(&["-uuid", "12345678-9ABC-def0-0123-456789abcdef"]);
     assert_eq!(vmm.client(0).run("query-uuid"), json!({"UUID": "12345678-9abc-def0-0123-456789abcdef"}));

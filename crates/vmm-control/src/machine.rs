@@ -51,6 +51,12 @@ pub trait Machine: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What a person who asks for the state should know besides, in one line: `info status` shows it below the state.
+    /// `None`: nothing, which is QEMU's output.
+    fn status_note(&self) -> Option<String> {
+        None
+    }
+
     /// The I/O ports of the machine, for the human monitor's `o` and `i`. `None`: it has none.
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
         None
@@ -183,6 +189,10 @@ impl<M: Machine> Machine for Arc<M> {
         (**self).vcpus()
     }
 
+    fn status_note(&self) -> Option<String> {
+        (**self).status_note()
+    }
+
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
         (**self).io_ports()
     }
@@ -227,6 +237,7 @@ pub(crate) trait AnyMachine: Send + Sync + 'static {
     fn target(&self) -> Target;
     fn kvm(&self) -> Kvm;
     fn vcpus(&self) -> Vec<Vcpu>;
+    fn status_note(&self) -> Option<String>;
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>>;
     fn wakeup(&self) -> Done<'_>;
     fn initialize(&self) -> Done<'_>;
@@ -264,6 +275,10 @@ impl<M: Machine> AnyMachine for M {
 
     fn vcpus(&self) -> Vec<Vcpu> {
         Machine::vcpus(self)
+    }
+
+    fn status_note(&self) -> Option<String> {
+        Machine::status_note(self)
     }
 
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {

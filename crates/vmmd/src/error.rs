@@ -207,6 +207,12 @@ pub enum ErrorKind {
     /// Two monitors on one chardev.
     #[error("Device '{0}' is in use")]
     InUse(String),
+    /// A fifth serial port.
+    #[error("there are four serial ports at most")]
+    TooManySerialPorts,
+    /// A serial port's chardev that is to take several clients.
+    #[error("a serial port has one client at a time; leave 'max-clients' out")]
+    SerialClients,
     /// `pretty=on` on a human monitor.
     #[error("'pretty' is not compatible with HMP monitors")]
     PrettyHuman,

@@ -18,7 +18,7 @@ use vmm_control::{
     fd_registry,
 };
 
-use crate::board::{Board, CreateError};
+use crate::board::{Board, CreateError, serial};
 use crate::cli;
 use crate::config::{
     self, ChardevBackend, ChardevConfig, Config, LogFile, MonitorMode, SocketAddress, SocketConfig,
@@ -67,6 +67,14 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// A serial port's chardev has another user.
+    #[error("{origin}: {reason}")]
+    Serial {
+        /// Where the configuration says so.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
     /// A monitor's rules are none.
     #[error("{origin}: {source}")]
     Policy {
@@ -104,6 +112,7 @@ pub enum StartError {
 pub struct Running {
     plane: ControlPlane,
     board: Board,
+    serial: Vec<serial::server::Server>,
     qtest: Option<qtest::Server>,
     signals: Signals,
 }
@@ -141,8 +150,9 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             if config.monitors.is_empty() {
                 tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
             }
+            let serial = serve_serial(config, &plane, &board)?;
             let qtest = config.qtest.as_ref().map(|it| serve_tests(it, &plane, &board)).transpose()?;
-            Ok(Running { plane, board, qtest, signals })
+            Ok(Running { plane, board, serial, qtest, signals })
         }
         None => {
             plane.close().await;
@@ -180,9 +190,28 @@ impl Running {
         tracing::info!(?cause, "shutting down");
         self.plane.close().await;
         drop(self.qtest);
+        for server in self.serial {
+            server.end().await;
+        }
         self.board.end();
         cause
     }
+}
+
+/// Connects the serial ports of `board` to their chardevs. On a machine without ports the chardevs have no user.
+fn serve_serial(
+    config: &Config,
+    plane: &ControlPlane,
+    board: &Board,
+) -> Result<Vec<serial::server::Server>, StartError> {
+    let serve = |(config, port): (&config::SerialConfig, &Arc<serial::port::SerialPort>)| {
+        let fail = |reason: String| StartError::Serial { origin: config.origin.clone(), reason };
+        let chardev = plane.chardevs().get(&config.chardev);
+        let chardev = chardev.ok_or_else(|| fail(format!("chardev \"{}\" not found", config.chardev)))?;
+        let front_end = chardev.front_end(1).map_err(|error| fail(error.to_string()))?;
+        Ok(serial::server::Server::start(front_end, port.clone()))
+    };
+    config.serials.iter().zip(board.serial_ports()).map(serve).collect()
 }
 
 /// Lets a test program drive `board` over its chardev.
@@ -229,8 +258,9 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
     let mut served = Vec::with_capacity(config.monitors.len());
     for chardev in &config.chardevs {
         let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
-        let max_clients =
-            monitor.map_or(chardev.max_clients, |m| config.max_clients(m)).unwrap_or(MAX_CLIENTS);
+        let serial = config.serials.iter().any(|serial| serial.chardev == chardev.id);
+        let said = monitor.map_or(chardev.max_clients, |m| config.max_clients(m));
+        let max_clients = said.unwrap_or(if serial { 1 } else { MAX_CLIENTS });
         let opened = open(chardev, max_clients, plane).await?;
         plane
             .chardevs()

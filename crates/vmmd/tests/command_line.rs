@@ -98,6 +98,22 @@ fn lines_that_start_qemu_start_here() {
 }
 
 #[test]
+fn serial_ports_have_qemus_names() {
+    let all =
+        config(&words("-chardev null,id=c -serial none -serial null -serial chardev:c -serial file:out"));
+    let ids: Vec<_> = all.serials.iter().map(|serial| serial.chardev.as_str()).collect();
+    assert_eq!(ids, ["serial0", "c", "serial2"]);
+    let five = refusal(&["-serial", "null"].repeat(5));
+    assert_eq!(five, "-serial null: there are four serial ports at most");
+    let without = run(&words("-machine none -serial null"));
+    assert_eq!(without.config.serials.len(), 1);
+    assert_eq!(
+        without.warnings,
+        ["-serial null: warning: this machine has no serial port, only the chardev is made"]
+    );
+}
+
+#[test]
 fn the_boards_hardware() {
     let machine = |line: &str| config(&words(line)).machine;
     let smp = |line: &str| {
@@ -306,10 +322,9 @@ fn refusals_in_the_words_of_qemu() {
         ("-display none,x=y", "Parameter 'x' is unexpected"),
         ("-display vnc=:1", "known to QEMU but not offered by vmmd"),
         ("-monitor bogus", "'bogus' is not a valid char driver; did you mean 'unix:PATH'?"),
-        (
-            "-serial stdio",
-            "known to QEMU but not offered by vmmd: its machines have no such port; give -serial none",
-        ),
+        ("-serial bogus", "'bogus' is not a valid char driver; did you mean 'unix:PATH'?"),
+        ("-serial chardev:x", "chardev \"x\" not found"),
+        ("-parallel stdio", "known to QEMU but not offered by vmmd: its machines have no such port"),
         ("-sandbox on", "known to QEMU but not offered by vmmd"),
         ("-action reboot=pause", "Parameter 'reboot' does not accept value 'pause'"),
         ("-log-format jsn", "Parameter 'log-format' does not accept value 'jsn'; did you mean 'json'?"),

@@ -1,4 +1,5 @@
-//! The machine that `vmmd` is: virtual CPUs that run no guest code, memory, an I/O port bus and a real-time clock.
+//! The machine that `vmmd` is: virtual CPUs that run no guest code, memory, an I/O port bus, a real-time clock
+//! and serial ports.
 //!
 //! [`Board::new`] decides nothing and opens nothing. [`Board::create`] makes the hardware: before the monitors open, or,
 //! with `--preconfig`, when a client says so. Then the run state moves the rest: the virtual CPUs and the guest's clock
@@ -16,6 +17,7 @@ mod clock;
 mod memory;
 mod objects;
 mod rtc;
+pub(crate) mod serial;
 mod vcpus;
 
 use std::sync::{Arc, OnceLock};
@@ -32,6 +34,7 @@ pub use self::clock::VirtualClock;
 use self::memory::Memory;
 use self::rtc::base::{Base, host_time};
 use self::rtc::device::RtcDevice;
+use self::serial::port::SerialPort;
 use self::vcpus::Vcpus;
 use crate::config::{Config, MachineConfig, MachineKind};
 use crate::errno;
@@ -75,6 +78,8 @@ struct Inner {
     config: MachineConfig,
     state: RunStateCell,
     clock: Arc<VirtualClock>,
+    /// In the order of `-serial`. They can be listened to before the board is made.
+    serial: Vec<Arc<SerialPort>>,
     /// There once it was made.
     hardware: OnceLock<Hardware>,
     /// Where the hardware's events go, and where it is shown; once the plane exists.
@@ -96,11 +101,14 @@ impl Board {
     pub fn new(config: &Config) -> Self {
         let waits = config.start_paused || config.preconfig;
         let state = if waits { RunState::Prelaunch } else { RunState::Running };
+        let clock = Arc::new(VirtualClock::new(config.machine.is_test_driven()));
+        let ports = if config.machine.kind == MachineKind::Board { config.serials.len() } else { 0 };
         Self(Arc::new(Inner {
             name: config.name.clone(),
             config: config.machine.clone(),
             state: RunStateCell::new(state),
-            clock: Arc::new(VirtualClock::new(config.machine.is_test_driven())),
+            serial: (0..ports).map(|_| Arc::new(SerialPort::new(clock.clone()))).collect(),
+            clock,
             hardware: OnceLock::new(),
             plane: OnceLock::new(),
         }))
@@ -119,7 +127,7 @@ impl Board {
     pub async fn create(&self) -> Result<(), CreateError> {
         let inner = &self.0;
         if inner.config.kind == MachineKind::Board && inner.hardware.get().is_none() {
-            let hardware = Hardware::new(&inner.config, &inner.clock).await?;
+            let hardware = Hardware::new(&inner.config, &inner.clock, &inner.serial).await?;
             let hardware = inner.hardware.get_or_init(|| hardware);
             if let Some((events, objects)) = inner.plane.get() {
                 hardware.rtc.connect(events.clone());
@@ -140,6 +148,11 @@ impl Board {
     #[must_use]
     pub fn clock(&self) -> &VirtualClock {
         &self.0.clock
+    }
+
+    /// Its serial ports, in the order of `-serial`.
+    pub(crate) fn serial_ports(&self) -> &[Arc<SerialPort>] {
+        &self.0.serial
     }
 
     /// Ends the virtual CPUs' threads and joins them. The machine is of no use afterwards.
@@ -165,7 +178,11 @@ impl Board {
 }
 
 impl Hardware {
-    async fn new(config: &MachineConfig, clock: &Arc<VirtualClock>) -> Result<Self, CreateError> {
+    async fn new(
+        config: &MachineConfig,
+        clock: &Arc<VirtualClock>,
+        serial: &[Arc<SerialPort>],
+    ) -> Result<Self, CreateError> {
         let memory = Memory::reserve(config.memory.bytes()).map_err(CreateError::Memory)?;
         let count = config.smp.cpus;
         let base = Base::new(config.rtc.base, i64::try_from(host_time().as_secs()).unwrap_or_default());
@@ -173,6 +190,9 @@ impl Hardware {
         let rtc = Arc::new(RtcDevice::new(base, drive, unattached(count + 8)));
         let mut ports = PortBus::default();
         ports.claim("rtc", RtcDevice::PORT, RtcDevice::PORTS, rtc.clone())?;
+        for ((port, name), first) in serial.iter().zip(serial::NAMES).zip(serial::PORTS) {
+            ports.claim(name, first, SerialPort::PORTS, port.clone())?;
+        }
         let vcpus = Vcpus::start(count).await.map_err(|source| CreateError::Vcpus { count, source })?;
         tracing::debug!(memory = memory.size(), cpus = count, ?ports, "the board is made");
         Ok(Self { vcpus, ports: Arc::new(ports), rtc, _memory: memory })
@@ -217,6 +237,11 @@ impl Machine for Board {
         (0..).zip(hardware.vcpus.thread_ids()).map(vcpu).collect()
     }
 
+    fn status_note(&self) -> Option<String> {
+        self.0.hardware.get()?;
+        Some("no accelerator: the virtual CPUs run no guest code".to_owned())
+    }
+
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
         let ports = self.0.hardware.get()?.ports.clone();
         Some(ports)
@@ -250,6 +275,7 @@ impl Machine for Board {
         if let Some(hardware) = self.0.hardware.get() {
             hardware.rtc.reset();
         }
+        self.0.serial.iter().for_each(|port| port.reset());
         self.0.state.reset();
         Ok(())
     }

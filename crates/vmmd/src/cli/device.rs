@@ -190,6 +190,19 @@ fn on_device(
     draft.monitor(monitor, &item.origin)
 }
 
+/// `-serial DEV`: a chardev called `serialN`, or `chardev:ID`; `none` for none.
+pub(super) fn serial(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    if item.value == "none" {
+        return Ok(());
+    }
+    if let Some(id) = item.value.strip_prefix("chardev:") {
+        return draft.serial(id, &item.origin);
+    }
+    let id = format!("serial{}", draft.config.serials.len());
+    draft.serial(&id, &item.origin)?;
+    draft.chardev(ChardevSpec { id: Some(id), ..device(&item.value)? }, &item.origin)
+}
+
 /// `-qtest DEV`: a chardev called `qtest`, or `chardev:ID`.
 pub(super) fn qtest(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
     if let Some(id) = item.value.strip_prefix("chardev:") {

@@ -69,6 +69,8 @@ pub enum Opt {
     Mon,
     /// `-monitor`.
     Monitor,
+    /// `-serial`.
+    Serial,
     /// `-object`.
     Object,
     /// `-device`.

@@ -6,9 +6,10 @@
 //! * `-nodefaults`, `-no-user-config`, `-no-fd-bootchk`: `vmmd` has no default devices, no user configuration and
 //!   boots from nothing; they ask for what is so anyway.
 //! * `-display none`, `-nographic`, `-vga none`, `-net none`, `-nic none`, `-parallel none`, `-serial none`,
-//!   `-serial null`, `-monitor none`, `-sandbox off`, `-overcommit` with everything off: they ask for a thing not to
+//!   `-monitor none`, `-sandbox off`, `-overcommit` with everything off: they ask for a thing not to
 //!   be there. Any other value is refused. QEMU's `-nographic` also puts a serial port and a human monitor on
-//!   stdio unless there is `-nodefaults`; `vmmd` has neither yet, so stdio stays untouched.
+//!   stdio unless there is `-nodefaults`; `vmmd` makes
+//!   neither unless it is told to, so stdio stays untouched.
 //! * `-k LANG`, `-L DIR`: there is no keyboard and no firmware that they could be about.
 //! * `-only-migratable`: there is no device that could not be migrated.
 //! * `-accel`, `-machine accel=`, `-enable-kvm`: the name must exist; no guest code runs on any of them. `qtest` puts the
@@ -181,6 +182,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         Group::Hardware,
         "where to note what it says and gets (stderr)",
     ),
+    option(
+        "serial",
+        Some("DEV|none"),
+        Opt::Serial,
+        Group::Hardware,
+        "a serial port on DEV; up to four, without interrupts",
+    ),
     option("qmp", Some("DEV"), Opt::Qmp { pretty: false }, Group::Monitors, "a QMP monitor on DEV"),
     option(
         "qmp-pretty",
@@ -294,7 +302,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     idle("nodefaults", None),
     idle("no-user-config", None),
     idle("nographic", None),
-    absent("serial", "none|null", &["none", "null"], PORTS),
     absent("parallel", "none", &["none"], PORTS),
     absent("vga", "none", &["none"], DISPLAY),
     absent("net", "none", &["none"], NETWORK),

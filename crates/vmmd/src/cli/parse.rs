@@ -128,6 +128,7 @@ impl Walk {
             Opt::Qmp { pretty } => device::qmp(item, pretty, &mut self.monitors, draft)?,
             Opt::Mon => device::mon(item, draft)?,
             Opt::Monitor => device::monitor(item, &mut self.monitors, draft)?,
+            Opt::Serial => device::serial(item, draft)?,
             Opt::Object => {
                 config.objects.push(TextConfig { origin: item.origin.clone(), text: item.value.clone() })
             }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    AddFdSpec, ChardevBackend, ChardevConfig, ChardevSpec, Config, MonitorConfig, MonitorMode, MonitorSpec,
-    QtestConfig, QtestLog, SmpSpec,
+    AddFdSpec, ChardevBackend, ChardevConfig, ChardevSpec, Config, MachineKind, MonitorConfig, MonitorMode,
+    MonitorSpec, QtestConfig, QtestLog, SerialConfig, SmpSpec,
 };
 use crate::error::{ConfigError, ErrorKind};
 
@@ -27,6 +27,9 @@ pub struct Draft {
     /// The chardev of the qtest server, and where it was given.
     qtest: Option<(String, String)>,
 }
+
+/// How many serial ports a board can have.
+const SERIAL_PORTS: usize = 4;
 
 impl Draft {
     /// Adds a chardev that was given at `origin`.
@@ -93,11 +96,24 @@ impl Draft {
         }
     }
 
+    /// Puts a serial port on the chardev of this id. It may come later.
+    ///
+    /// # Errors
+    /// There are as many as the board has ports.
+    pub fn serial(&mut self, chardev: &str, origin: &str) -> Result<(), ConfigError> {
+        if self.config.serials.len() >= SERIAL_PORTS {
+            return Err(ConfigError::new(ErrorKind::TooManySerialPorts).at(origin));
+        }
+        self.config.serials.push(SerialConfig { chardev: chardev.to_owned(), origin: origin.to_owned() });
+        Ok(())
+    }
+
     /// Checks all parts together.
     ///
     /// # Errors
     /// In this order: the virtual CPUs are impossible; stdio taken twice or by a daemon; per monitor, its chardev does not exist, it is a human
-    /// monitor, its chardev is in use, or the two contradict each other.
+    /// monitor, its chardev is in use, or the two contradict each other; per serial port, its chardev does not exist,
+    /// is in use, or is to take several clients.
     pub fn finish(mut self) -> Result<(Config, Vec<String>), ConfigError> {
         if let Some((spec, origin)) = self.smp.take() {
             let machine = &mut self.config.machine;
@@ -120,6 +136,13 @@ impl Draft {
                 self.settle(spec, &origin, &mut used, &mut ids).map_err(|error| error.at(origin))?;
             self.config.monitors.push(monitor);
         }
+        for serial in &self.config.serials {
+            self.check_serial(serial, &mut used).map_err(|error| error.at(&serial.origin))?;
+            if self.config.machine.kind == MachineKind::None {
+                let warning = "warning: this machine has no serial port, only the chardev is made";
+                self.warnings.push(format!("{}: {warning}", serial.origin));
+            }
+        }
         Ok((self.config, self.warnings))
     }
 
@@ -133,6 +156,18 @@ impl Draft {
             let known = chardevs.iter().map(|chardev| chardev.id.as_str());
             ConfigError::new(ErrorKind::ChardevNotFound(id.to_owned())).near(id, "", known)
         })
+    }
+
+    fn check_serial(&self, serial: &SerialConfig, used: &mut HashSet<String>) -> Result<(), ConfigError> {
+        let SerialConfig { chardev: id, .. } = serial;
+        let clients = self.find_chardev(id)?.max_clients;
+        if clients.is_some_and(|count| count > 1) {
+            return Err(ErrorKind::SerialClients.into());
+        }
+        if !used.insert(id.clone()) {
+            return Err(ErrorKind::InUse(id.clone()).into());
+        }
+        Ok(())
     }
 
     fn check_stdio(&self) -> Result<(), ConfigError> {
@@ -294,6 +329,29 @@ mod tests {
             finish(vec![chardev()], vec![other]),
             Err("mon: 'named-fds' is session here but monitor on chardev 'n'".into())
         );
+    }
+
+    #[test]
+    fn a_serial_port_has_its_chardev_for_itself() {
+        let serials = |ids: &[&str], chardev: ChardevSpec| {
+            let mut draft = Draft::default();
+            draft.chardev(chardev, "chardev").map_err(|error| error.to_string())?;
+            draft.monitor(on("m"), "mon").map_err(|error| error.to_string())?;
+            draft.chardev(null("m"), "chardev").map_err(|error| error.to_string())?;
+            ids.iter().try_for_each(|id| draft.serial(id, "serial")).map_err(|error| error.to_string())?;
+            draft.finish().map_err(|error| error.to_string())
+        };
+        assert_eq!(serials(&["n"], null("n")).unwrap().0.serials.len(), 1);
+        assert_eq!(serials(&["n", "n"], null("n")).unwrap_err(), "serial: Device 'n' is in use");
+        assert_eq!(serials(&["m"], null("n")).unwrap_err(), "serial: Device 'm' is in use");
+        assert_eq!(
+            serials(&["x"], null("n")).unwrap_err(),
+            "serial: chardev \"x\" not found; did you mean 'n'?"
+        );
+        let several = ChardevSpec { max_clients: Some(2), ..null("n") };
+        assert!(serials(&["n"], several).unwrap_err().starts_with("serial: a serial port has one client"));
+        let five = serials(&["n"; 5], null("n")).unwrap_err();
+        assert_eq!(five, "serial: there are four serial ports at most");
     }
 
     #[test]

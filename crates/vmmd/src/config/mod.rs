@@ -43,6 +43,8 @@ pub struct Config {
     pub monitors: Vec<MonitorConfig>,
     /// A server for QEMU's test programs.
     pub qtest: Option<QtestConfig>,
+    /// The serial ports, in the order given, 4 at most. `-machine none` has none of them, only their chardevs.
+    pub serials: Vec<SerialConfig>,
     /// Objects to be made, in the order given.
     pub objects: Vec<TextConfig>,
     /// Devices to be plugged, in the order given.
@@ -125,6 +127,15 @@ pub struct MachineConfig {
     pub uuid: [u8; 16],
     /// The real-time clock.
     pub rtc: RtcConfig,
+}
+
+/// A serial port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SerialConfig {
+    /// Its chardev's id.
+    pub chardev: String,
+    /// Where it was given.
+    pub origin: String,
 }
 
 /// The server for QEMU's test programs.

@@ -63,6 +63,8 @@ struct File {
     #[serde(default)]
     monitor: Vec<Spanned<MonitorSpec>>,
     #[serde(default)]
+    serial: Vec<Spanned<Serial>>,
+    #[serde(default)]
     fd: Vec<Spanned<AddFdSpec>>,
     /// As on the command line: `"iothread,id=io0"`.
     #[serde(default)]
@@ -89,6 +91,12 @@ struct Machine {
 struct Rtc {
     base: Option<Spanned<String>>,
     clock: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Serial {
+    chardev: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -181,6 +189,9 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
         spec.mode.get_or_insert(MonitorMode::Control);
         draft.monitor(spec, &origin)?;
     }
+    for serial in file.serial {
+        draft.serial(&serial.get_ref().chardev, &at(serial.span()))?;
+    }
     for spec in file.fd {
         let origin = at(spec.span());
         draft.add_fd(spec.into_inner(), &origin)?;
@@ -264,6 +275,11 @@ mod tests {
             [[monitor]]
             chardev = "c"
             pretty = true
+            [[chardev]]
+            id = "s"
+            backend = "null"
+            [[serial]]
+            chardev = "s"
             [[fd]]
             fd = 7
             set = 3
@@ -288,6 +304,7 @@ mod tests {
         assert!(socket.server && !socket.wait && socket.nodelay);
         assert_eq!(config.max_clients(&config.monitors[0]), Some(2));
         assert_eq!(config.monitors[0].id, "c");
+        assert_eq!(config.serials[0].chardev, "s");
         assert_eq!((config.add_fds[0].fd, config.add_fds[0].set), (7, 3));
     }
 

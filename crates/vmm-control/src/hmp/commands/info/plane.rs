@@ -95,11 +95,16 @@ struct Status {
 async fn status(context: &HumanContext) -> CommandResult<String> {
     let Status { status, running, singlestep } = context.query("query-status", &()).await?;
     let step = if singlestep { " (single step mode)" } else { "" };
-    Ok(match (running, status.as_str()) {
+    let mut text = match (running, status.as_str()) {
         (true, _) => format!("VM status: running{step}\n"),
         (false, "paused") => format!("VM status: paused{step}\n"),
         (false, other) => format!("VM status: paused{step} ({other})\n"),
-    })
+    };
+    if let Some(note) = context.human().plane().machine.status_note() {
+        text.push_str(&note);
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// A chardev, as `query-chardev` returns it.
