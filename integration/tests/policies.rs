@@ -138,6 +138,7 @@ fn the_human_monitor_command_is_no_way_round() {
         ("o/b 0x70 1", "o"),
         ("i/b 0x70", "i"),
         ("qom-list /", "qom-list"),
+        ("info qom-tree", "qom-get"),
     ] {
         assert_eq!(human(&mut limited, line), text(command), "{line}");
     }

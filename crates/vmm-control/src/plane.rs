@@ -539,8 +539,9 @@ impl ControlPlane {
     pub async fn close(self) {
         self.core.close();
         let monitors = self.handle.0.monitors.take_all();
-        futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
+        // Before the sessions are waited for: one may be waiting for a chardev.
         self.chardevs().close();
+        futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use vmm_control::chardev::restore_terminals;
 use vmmd::cli::{self, Outcome, Run};
 use vmmd::config::Config;
 use vmmd::daemonize::{self, Launch, Readiness};
@@ -72,10 +73,20 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
     let code = runtime.block_on(run_until_the_end(config, readiness));
     // What still blocks a thread (a name that is looked up, say) is not waited for.
     runtime.shutdown_background();
+    // A task that was not waited for may still have had the terminal.
+    restore_terminals();
     code
 }
 
 async fn run_until_the_end(config: &Config, readiness: Option<Readiness>) -> ExitCode {
+    match serve::help(config).await {
+        Ok(None) => {}
+        Ok(Some(text)) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(readiness, &error.to_string()),
+    }
     let pidfile = match config.pidfile.as_deref().map(PidFile::create).transpose() {
         Ok(pidfile) => pidfile,
         Err(error) => return fail(readiness, &error.to_string()),

@@ -142,11 +142,17 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         texts::add_devices(&plane, &config.devices).await
     };
     let opened = tokio::select! {
-        opened = rest => Some(opened?),
+        opened = rest => Some(opened),
         () = signals.terminated() => None,
     };
     match opened {
-        Some(()) => {
+        Some(Err(error)) => {
+            // Monitors may be serving already, one of them on the terminal.
+            plane.close().await;
+            board.end();
+            Err(error)
+        }
+        Some(Ok(())) => {
             if config.monitors.is_empty() {
                 tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
             }
@@ -160,6 +166,20 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             Err(StartError::Interrupted)
         }
     }
+}
+
+/// What is to be printed instead of running, if an object or a device asks for help.
+///
+/// # Errors
+/// When there is no plane to ask.
+pub async fn help(config: &Config) -> Result<Option<String>, StartError> {
+    if config.objects.is_empty() && config.devices.is_empty() {
+        return Ok(None);
+    }
+    let plane = plane(Board::new(&Config::default()), &Config::default())?;
+    let said = texts::help(&plane, config).await;
+    plane.close().await;
+    said.map_err(|error| StartError::Made { origin: "help".to_owned(), reason: error.to_string() })
 }
 
 /// The plane that `config` asks for around `board`, without monitors and fds.

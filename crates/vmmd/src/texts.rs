@@ -4,7 +4,7 @@ use vmm_control::keyval::{self, Options};
 use vmm_control::qmp_protocol::{Object, Value};
 use vmm_control::{ControlPlane, LocalError};
 
-use crate::config::TextConfig;
+use crate::config::{Config, TextConfig};
 use crate::serve::StartError;
 
 /// Whether it is a monitor, whose chardev must be there first.
@@ -17,6 +17,23 @@ pub(crate) fn needs_chardevs(object: &TextConfig) -> bool {
     };
     let kind = given.as_ref().and_then(|given| given.get("qom-type")).and_then(Value::as_str);
     kind.is_some_and(|kind| kind.starts_with("monitor-"))
+}
+
+/// Whether one of these asks for help instead of being made: then what the human monitor says to that.
+///
+/// # Errors
+/// The plane is closed.
+pub(crate) async fn help(plane: &ControlPlane, config: &Config) -> Result<Option<String>, LocalError> {
+    let objects = config.objects.iter().map(|item| ("object_add", item));
+    let devices = config.devices.iter().map(|item| ("device_add", item));
+    for (command, item) in objects.chain(devices) {
+        if !item.text.starts_with('{') && keyval::asks_for_help(&item.text) {
+            let line = serde_json::json!({ "command-line": format!("{command} {}", item.text) });
+            let said: String = plane.connect().execute("human-monitor-command", &line).await?;
+            return Ok(Some(said.replace("\r\n", "\n")));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes objects.

@@ -265,18 +265,9 @@ impl HumanSession {
     }
 }
 
-/// Appends text with CR LF at the ends of its lines.
+/// Appends text with a CR before every LF, whether there is one already or not, as QEMU's monitors write it.
 fn push_lines(out: &mut Vec<u8>, text: &str) {
-    out.reserve(text.len());
-    for line in text.split_inclusive('\n') {
-        match line.strip_suffix('\n') {
-            Some(line) => {
-                out.extend_from_slice(line.strip_suffix('\r').unwrap_or(line).as_bytes());
-                out.extend_from_slice(b"\r\n");
-            }
-            None => out.extend_from_slice(line.as_bytes()),
-        }
-    }
+    out.extend_from_slice(text.replace('\n', "\r\n").as_bytes());
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {

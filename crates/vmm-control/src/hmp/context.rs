@@ -150,6 +150,13 @@ impl HumanContext {
     pub(super) fn has(&self, command: &str) -> bool {
         self.router().is_ok_and(|router| router.metadata(command).is_some())
     }
+
+    /// Whether the session's policy lets it use a QMP command.
+    pub(super) fn is_permitted(&self, command: &str) -> bool {
+        let Ok(router) = self.router() else { return false };
+        let metadata = router.metadata(command);
+        metadata.is_some_and(|metadata| self.context.policy().check_command(metadata).is_ok())
+    }
 }
 
 impl fmt::Debug for HumanContext {

@@ -53,6 +53,8 @@ async fn serve(client: &Connection, board: &Board, log: &mut Log) -> io::Result<
             log.sent(&answered);
             send(client, format!("{answered}\n").as_bytes()).await?;
         }
+        // A client that never pauses must not keep others from the thread.
+        tokio::task::yield_now().await;
     }
 }
 

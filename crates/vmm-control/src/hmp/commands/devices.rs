@@ -81,8 +81,10 @@ struct Property {
 /// What can be said of a device of this type.
 async fn properties(context: &HumanContext, driver: &str) -> CommandResult<String> {
     let which = json!({ "typename": driver });
-    let Ok(all) = context.query::<_, Vec<Property>>("qom-list-properties", &which).await else {
-        return Ok(format!("Device '{driver}' not found\n"));
+    let all = match context.query::<_, Vec<Property>>("qom-list-properties", &which).await {
+        Ok(all) => all,
+        Err(error) if !context.is_permitted("qom-list-properties") => return Err(error),
+        Err(_) => return Ok(format!("Device '{driver}' not found\n")),
     };
     let is_own = |property: &&Property| !COMMON.contains(&property.name.as_str());
     let mut own: Vec<_> = all.iter().filter(is_own).collect();

@@ -29,12 +29,16 @@ async fn tree(context: &HumanContext, path: &str) -> CommandResult<String> {
     let ty = match ty {
         Ok(ty) => ty,
         // What is wrong is not the path.
-        Err(error) if !context.has("qom-get") => return Err(error),
+        Err(error) if !context.has("qom-get") || !context.is_permitted("qom-get") => return Err(error),
         Err(error) if error.to_string().ends_with("is ambiguous") => {
             return Ok(format!("Warning: Path '{path}' is ambiguous.\n"));
         }
         Err(_) => return Ok(format!("Path '{path}' could not be resolved.\n")),
     };
+    // Without it the tree would look as if nothing were there.
+    if !context.is_permitted("qom-list") {
+        properties(context, path).await?;
+    }
     let name = path.split('/').rfind(|part| !part.is_empty()).unwrap_or_default();
     let mut text = String::new();
     object(context, &mut text, path.to_owned(), name.to_owned(), ty, 0).await;
