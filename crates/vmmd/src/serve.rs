@@ -137,9 +137,10 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let (late, early): (Vec<_>, Vec<_>) = config.objects.iter().partition(|it| texts::needs_chardevs(it));
     texts::add_objects(&plane, early).await?;
     let rest = async {
-        open_all(config, &plane).await?;
+        let serial = open_all(config, &plane, &board).await?;
         texts::add_objects(&plane, late).await?;
-        texts::add_devices(&plane, &config.devices).await
+        texts::add_devices(&plane, &config.devices).await?;
+        Ok::<_, StartError>(serial)
     };
     let opened = tokio::select! {
         opened = rest => Some(opened),
@@ -152,11 +153,10 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             board.end();
             Err(error)
         }
-        Some(Ok(())) => {
+        Some(Ok(serial)) => {
             if config.monitors.is_empty() {
                 tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
             }
-            let serial = serve_serial(config, &plane, &board)?;
             let qtest = config.qtest.as_ref().map(|it| serve_tests(it, &plane, &board)).transpose()?;
             Ok(Running { plane, board, serial, qtest, signals })
         }
@@ -273,8 +273,12 @@ fn add_fds(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Opens all chardevs, then serves monitors on them: as in QEMU, no client finds less than it will ever find.
-async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
+/// Opens all chardevs, connects the serial ports, then serves monitors: as in QEMU, no client finds less than it will ever find.
+async fn open_all(
+    config: &Config,
+    plane: &ControlPlane,
+    board: &Board,
+) -> Result<Vec<serial::server::Server>, StartError> {
     let mut served = Vec::with_capacity(config.monitors.len());
     for chardev in &config.chardevs {
         let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
@@ -288,6 +292,8 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
             .map_err(|error| StartError::Monitor { origin: chardev.origin.clone(), source: error.into() })?;
         served.extend(monitor.map(|monitor| (monitor, opened, max_clients)));
     }
+    // Before a monitor's client could take their chardevs away.
+    let serial = serve_serial(config, plane, board)?;
     for (monitor, chardev, max_clients) in served {
         let filename = chardev.filename();
         let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
@@ -300,7 +306,7 @@ async fn open_all(config: &Config, plane: &ControlPlane) -> Result<(), StartErro
             .add_monitor(monitor_config(config, monitor)?, &chardev, max_clients)
             .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
     }
-    Ok(())
+    Ok(serial)
 }
 
 fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> Result<MonitorConfig, StartError> {
