@@ -54,6 +54,7 @@
 extern crate self as vmm_control;
 
 mod access;
+mod builder;
 mod chardevs;
 mod commands;
 mod display;
@@ -84,6 +85,7 @@ pub use qmp_monitor::{
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
 
+pub use self::builder::{BuildError, Builder};
 pub use self::chardevs::{ChardevError, Chardevs};
 pub use self::commands::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub use self::display::{Acceptor, DisplayClient, DisplayProtocol};
@@ -92,7 +94,7 @@ pub use self::hmp::{HumanArg, HumanArgs, HumanCommand, HumanContext};
 pub use self::machine::Machine;
 pub use self::monitors::MonitorError;
 pub use self::objects::{Creation, Object, ObjectType, Objects};
-pub use self::plane::{BuildError, Builder, ControlPlane, PlaneHandle};
+pub use self::plane::{ControlPlane, PlaneHandle};
 pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
 
 /// Keeps the example in the README true.

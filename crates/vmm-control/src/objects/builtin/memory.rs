@@ -6,12 +6,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::Advice;
 use qmp_command::{CommandError, CommandResult, QapiType};
 use qmp_protocol::ErrorClass;
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
+use super::memory_map::{Memfd, Memory, cannot_preallocate, map_memfd, map_ram, populate};
 use crate::objects::{Creation, Object, ObjectType};
 
 /// How memory is spread over NUMA nodes.
@@ -112,14 +112,6 @@ const COMMON: &[&str] = &[
     "x-use-canonical-path-for-ramblock-id",
 ];
 
-/// A file descriptor's part of a memfd's properties.
-#[derive(Clone, Copy, Debug)]
-struct Memfd {
-    hugetlb: bool,
-    hugetlbsize: u64,
-    seal: bool,
-}
-
 /// Memory of a guest, as an object.
 #[derive(Debug)]
 struct Backend {
@@ -132,13 +124,6 @@ struct Backend {
 struct State {
     properties: MemoryBackendProperties,
     memory: Option<Arc<Memory>>,
-}
-
-/// The mapped memory.
-#[derive(Debug)]
-struct Memory {
-    map: MmapRaw,
-    file: Option<std::fs::File>,
 }
 
 /// The memory of an allocated backend. It stays mapped while there is a clone.
@@ -417,129 +402,4 @@ fn check_numa(properties: &MemoryBackendProperties) -> CommandResult<()> {
     } else {
         format!("host-nodes must be set for policy {word}")
     }))
-}
-
-/// The system's text of an error, without the number that Rust puts behind it.
-fn text(error: &std::io::Error) -> String {
-    let mut text = error.to_string();
-    if let Some(at) = text.rfind(" (os error ") {
-        text.truncate(at);
-    }
-    text
-}
-
-/// A length that can be mapped at all, or the error that the system has for others.
-fn length(size: u64) -> std::io::Result<usize> {
-    let size = usize::try_from(size).ok().filter(|size| isize::try_from(*size).is_ok());
-    size.ok_or_else(|| rustix::io::Errno::NOMEM.into())
-}
-
-fn map_ram(id: &str, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
-    let fail = |error: std::io::Error| {
-        CommandError::generic(format!("cannot set up guest memory '{id}': {}", text(&error)))
-    };
-    let mut options = MmapOptions::new();
-    options.len(length(properties.size).map_err(fail)?);
-    if properties.reserve == Some(false) {
-        options.no_reserve_swap();
-    }
-    if properties.share == Some(true) {
-        // What is shared must have a file behind it.
-        let file = rustix::fs::memfd_create("memory-backend-ram", MemfdFlags::CLOEXEC);
-        let file = file.and_then(|file| rustix::fs::ftruncate(&file, properties.size).map(|()| file));
-        let file = std::fs::File::from(file.map_err(|error| fail(error.into()))?);
-        let map = options.map_raw(&file).map_err(fail)?;
-        return prepare(Memory { map, file: Some(file) }, properties);
-    }
-    let map = options.map_anon().map_err(fail)?;
-    prepare(Memory { map: map.into(), file: None }, properties)
-}
-
-fn map_memfd(memfd: Memfd, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
-    let size = properties.size;
-    let fail = |what: &str, error: std::io::Error| CommandError::generic(format!("{what}: {}", text(&error)));
-    if memfd.hugetlb && memfd.hugetlbsize != 0 && !memfd.hugetlbsize.is_power_of_two() {
-        return Err(CommandError::generic("Hugepage size must be a power of 2"));
-    }
-    let file = create_memfd(memfd).map_err(|error| fail("failed to create memfd", error.into()))?;
-    let resized = rustix::fs::ftruncate(&file, size);
-    resized.map_err(|error| fail(&format!("failed to resize memfd to {size}"), error.into()))?;
-    if memfd.seal {
-        let seals = SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals)
-            .map_err(|error| fail("failed to seal memfd", error.into()))?;
-    }
-    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    let whole = size.checked_next_multiple_of(page).unwrap_or(size);
-    if whole != size {
-        return Err(CommandError::generic(format!(
-            "backing store size {size:#x} does not match 'size' option {whole:#x}"
-        )));
-    }
-    let file = std::fs::File::from(file);
-    let unmappable = |error| fail("unable to map backing store for guest RAM", error);
-    let mut options = MmapOptions::new();
-    options.len(length(size).map_err(unmappable)?);
-    if properties.reserve == Some(false) {
-        options.no_reserve_swap();
-    }
-    let map = options.map_raw(&file).map_err(unmappable)?;
-    prepare(Memory { map, file: Some(file) }, properties)
-}
-
-fn create_memfd(memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
-    let mut flags = MemfdFlags::CLOEXEC;
-    if memfd.seal {
-        flags |= MemfdFlags::ALLOW_SEALING;
-    }
-    if memfd.hugetlb {
-        flags |= MemfdFlags::HUGETLB;
-        if memfd.hugetlbsize != 0 {
-            // The kernel takes the page size's logarithm in the upper bits.
-            flags |= MemfdFlags::from_bits_retain(memfd.hugetlbsize.trailing_zeros() << 26);
-        }
-    }
-    rustix::fs::memfd_create("memory-backend-memfd", flags)
-}
-
-/// Does what the properties say of the pages.
-fn prepare(memory: Memory, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
-    let map = &memory.map;
-    if properties.merge == Some(true) {
-        // A kernel without it merges nothing.
-        let _ = map.advise(Advice::Mergeable);
-    }
-    if properties.dump == Some(false) {
-        let _ = map.advise(Advice::DontDump);
-    }
-    if properties.prealloc == Some(true) {
-        populate(map, properties.prealloc_threads.unwrap_or(1))
-            .map_err(|error| cannot_preallocate(&error))?;
-    }
-    Ok(memory)
-}
-
-fn cannot_preallocate(error: &std::io::Error) -> CommandError {
-    CommandError::generic(format!("cannot preallocate memory: {}", text(error)))
-}
-
-/// Makes all pages, in parts by several threads: no more than there are processors.
-fn populate(map: &MmapRaw, threads: u32) -> std::io::Result<()> {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = usize::try_from(threads).unwrap_or(processors).clamp(1, processors);
-    let page = rustix::param::page_size();
-    let part = map.len().div_ceil(threads).next_multiple_of(page);
-    std::thread::scope(|scope| {
-        let start = |from: usize| {
-            let len = part.min(map.len() - from);
-            std::thread::Builder::new()
-                .name("prealloc".to_owned())
-                .spawn_scoped(scope, move || map.advise_range(Advice::PopulateWrite, from, len))
-        };
-        let parts: Vec<_> = (0..map.len()).step_by(part).map(start).collect();
-        parts.into_iter().try_for_each(|started| {
-            let joined = started?.join();
-            joined.unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")))
-        })
-    })
 }

@@ -3,6 +3,7 @@
 mod chardev;
 mod iothread;
 mod memory;
+mod memory_map;
 mod monitor;
 
 pub use self::chardev::ChardevSocketProperties;
