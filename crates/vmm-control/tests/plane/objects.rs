@@ -216,6 +216,18 @@ async fn memory_that_cannot_be_had_is_an_error() {
         assert_eq!(ask(&session, "object-add", add).await, format!("GenericError: {error}"), "{kind} {size}");
         assert!(!plane.objects().contains("/objects/m"));
     }
+    // Reserved it can be; made it would cost somebody's life.
+    let total = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total: u64 = total
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap();
+    let all = json!({"qom-type": "memory-backend-ram", "id": "m", "size": total * 1024, "reserve": false, "prealloc": true});
+    assert_eq!(
+        ask(&session, "object-add", all).await,
+        "GenericError: cannot preallocate memory: Cannot allocate memory"
+    );
+    assert!(!plane.objects().contains("/objects/m"));
     let huge = json!({"qom-type": "memory-backend-memfd", "id": "m", "size": -1});
     let reply = ask(&session, "object-add", huge).await;
     assert!(reply.as_str().unwrap().starts_with("GenericError: failed to resize memfd to"), "{reply}");

@@ -125,8 +125,20 @@ pub(super) fn cannot_preallocate(error: &std::io::Error) -> CommandError {
     CommandError::generic(format!("cannot preallocate memory: {}", text(error)))
 }
 
+/// What the system could give without ending anybody for it, in bytes. `None` where it does not say.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Makes all pages, in parts by several threads: no more than there are processors.
 pub(super) fn populate(map: &MmapRaw, threads: u32) -> std::io::Result<()> {
+    // More than there is would not fail: it would end this process, or another.
+    let len = u64::try_from(map.len()).unwrap_or(u64::MAX);
+    if available().is_some_and(|available| len > available) {
+        return Err(rustix::io::Errno::NOMEM.into());
+    }
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = usize::try_from(threads).unwrap_or(processors).clamp(1, processors);
     let page = rustix::param::page_size();
