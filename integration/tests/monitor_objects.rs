@@ -106,6 +106,27 @@ fn a_monitor_that_deletes_itself_with_its_last_client() {
 }
 
 #[test]
+fn the_first_monitor_object_of_either_kind_shows_the_programs_own() {
+    for kind in ["monitor-qmp", "monitor-hmp"] {
+        let vmm = Vmm::start();
+        let mut client = vmm.client(0);
+        let names = |client: &mut Client| {
+            let listed = client.call("qom-list", json!({"path": "/objects"})).unwrap();
+            let names =
+                listed.as_array().unwrap().iter().map(|object| object["name"].as_str().unwrap().to_owned());
+            names.filter(|name| name != "type").collect::<Vec<_>>()
+        };
+        client.call("object-add", json!({"qom-type": "iothread", "id": "t"})).unwrap();
+        assert_eq!(names(&mut client), ["t"]);
+        client.call("chardev-add", json!({"id": "c", "backend": {"type": "null", "data": {}}})).unwrap();
+        client.call("object-add", json!({"qom-type": kind, "id": "m", "chardev": "c"})).unwrap();
+        let mut shown = names(&mut client);
+        shown.sort();
+        assert_eq!(shown, ["compat_monitor0", "m", "t"], "{kind}");
+    }
+}
+
+#[test]
 fn what_took_the_place_of_a_monitor_is_not_deleted_for_it() {
     let vmm = Vmm::start();
     let mut client = vmm.client(0);

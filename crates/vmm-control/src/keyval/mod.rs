@@ -46,4 +46,4 @@ mod tree;
 pub use arguments::arguments;
 pub use error::KeyvalError;
 pub use options::{OptionItem, Options};
-pub use tree::{asks_for_help, parse};
+pub use tree::{asks_for_help, parse, take_value};

@@ -171,7 +171,12 @@ fn index(text: &str) -> Option<usize> {
 }
 
 /// The value that `text` begins with, its double commas made single, and what follows its comma.
-pub(super) fn take_value(text: &str) -> (String, &str) {
+///
+/// ```
+/// assert_eq!(vmm_control::keyval::take_value("a,,b,c=d"), ("a,b".to_owned(), "c=d"));
+/// ```
+#[must_use]
+pub fn take_value(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut rest = text;
     loop {

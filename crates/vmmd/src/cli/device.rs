@@ -1,7 +1,9 @@
 //! `-chardev`, `-mon`, and `-qmp`, which is a chardev and a monitor in one.
 
+use vmm_control::keyval::take_value;
+
 use super::help;
-use super::keyval::{Pair, split, take_value};
+use super::keyval::{Pair, split};
 use super::parse::Given;
 use super::simple::pairs;
 use crate::config::{ChardevSpec, Draft, FdSetsScope, MonitorMode, MonitorSpec};

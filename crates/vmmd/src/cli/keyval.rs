@@ -9,6 +9,8 @@
 //! key exists and what its value must look like is for each option to say, so all complaints come in the order
 //! in which QEMU makes them. Given twice, the later one counts.
 
+use vmm_control::keyval::take_value;
+
 use crate::config::NamedFdsScope;
 use crate::error::{ConfigError, ErrorKind};
 
@@ -157,27 +159,6 @@ pub fn split(text: &str, implied: Option<&str>) -> Vec<Pair> {
         }
     }
     pairs
-}
-
-/// The value at the beginning of `text`, and what follows its comma.
-pub(crate) fn take_value(text: &str) -> (String, &str) {
-    let mut value = String::new();
-    let mut rest = text;
-    loop {
-        let Some(comma) = rest.find(',') else {
-            value.push_str(rest);
-            return (value, "");
-        };
-        value.push_str(&rest[..comma]);
-        rest = &rest[comma + 1..];
-        match rest.strip_prefix(',') {
-            Some(next) => {
-                value.push(',');
-                rest = next;
-            }
-            None => return (value, rest),
-        }
-    }
 }
 
 /// Writes `pairs` as one text that [`split`] takes apart into the same keys and values.

@@ -168,11 +168,14 @@ impl MonitorHmpProperties {
 }
 
 /// What both kinds of monitor are made with.
-#[derive(Clone)]
 struct Parts {
     id: String,
     monitors: Arc<Monitors>,
     chardevs: Arc<Chardevs>,
+    /// What its properties say; its maker's comes on top when it starts.
+    policy: Policy,
+    max_clients: usize,
+    allowed_uids: Option<Vec<u32>>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -182,18 +185,36 @@ impl std::fmt::Debug for Parts {
 }
 
 impl Parts {
+    /// For a monitor that will be made.
+    fn new(
+        id: &str,
+        monitors: &Arc<Monitors>,
+        chardevs: &Arc<Chardevs>,
+        limits: &Limits<'_>,
+    ) -> CommandResult<Self> {
+        // Before this one stands there itself.
+        monitors.show();
+        Ok(Self {
+            id: id.to_owned(),
+            monitors: monitors.clone(),
+            chardevs: chardevs.clone(),
+            policy: limits.policy()?,
+            max_clients: limits.max_clients()?,
+            allowed_uids: limits.allowed_uids.cloned(),
+        })
+    }
+
     /// Starts the monitor, with at most its maker's rights.
     fn start(
         &self,
         context: &Context,
         chardev: &Arc<Chardev>,
-        limits: &Limits<'_>,
         config: MonitorConfig,
         mark: Mark,
     ) -> CommandResult<()> {
-        let config =
-            config.policy(limits.policy()?.and(context.policy())).allowed_uids(limits.allowed_uids.cloned());
-        match self.monitors.start(config, chardev, limits.max_clients()?, mark) {
+        let policy = self.policy.clone().and(context.policy());
+        let config = config.policy(policy).allowed_uids(self.allowed_uids.clone());
+        match self.monitors.start(config, chardev, self.max_clients, mark) {
             Err(MonitorError::Chardev(OpenError::InUse { .. })) => {
                 Err(CommandError::generic(format!("chardev '{}' is already in use", chardev.id())))
             }
@@ -225,12 +246,8 @@ pub struct MonitorHmp {
 pub(crate) fn monitor_qmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) -> ObjectType {
     let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
     let create = move |creation: &Creation, properties: MonitorQmpProperties| {
-        // Before it stands there itself.
-        monitors.show();
-        properties.limits().policy()?;
-        properties.limits().max_clients()?;
-        let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
-        Ok(MonitorQmp::new(Parts { id: creation.id.clone(), monitors, chardevs }, properties))
+        let parts = Parts::new(&creation.id, &monitors, &chardevs, &properties.limits())?;
+        Ok(MonitorQmp::new(parts, properties))
     };
     ObjectType::new("monitor-qmp", create).doc("A QMP monitor on a chardev.").parent("monitor")
 }
@@ -239,13 +256,11 @@ pub(crate) fn monitor_qmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) ->
 pub(crate) fn monitor_hmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) -> ObjectType {
     let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
     let create = move |creation: &Creation, mut properties: MonitorHmpProperties| {
-        properties.limits().policy()?;
-        properties.limits().max_clients()?;
+        let parts = Parts::new(&creation.id, &monitors, &chardevs, &properties.limits())?;
         properties.readline.get_or_insert(true);
         properties.max_clients.get_or_insert(MAX_CLIENTS);
         properties.read_only.get_or_insert(false);
         properties.fdsets.get_or_insert_default();
-        let parts = Parts { id: creation.id.clone(), monitors: monitors.clone(), chardevs: chardevs.clone() };
         Ok(MonitorHmp { parts, properties })
     };
     ObjectType::new("monitor-hmp", create).doc("A monitor for people on a chardev.").parent("monitor")
@@ -286,7 +301,14 @@ impl MonitorQmp {
             allowed_uids: config.allowed_uids.clone(),
             ..MonitorQmpProperties::default()
         };
-        let parts = Parts { id: config.id.clone(), monitors, chardevs };
+        let parts = Parts {
+            id: config.id.clone(),
+            monitors,
+            chardevs,
+            policy: config.policy.clone(),
+            max_clients,
+            allowed_uids: config.allowed_uids.clone(),
+        };
         Self { parts, properties: Mutex::new(properties) }
     }
 }
@@ -321,11 +343,11 @@ impl Object for MonitorQmp {
             // What will be done in its maker's name must be theirs to do.
             permit_type(&creation.context, "object-del", "monitor-qmp")?;
             permit_type(&creation.context, "chardev-remove", chardev.kind())?;
-            let Parts { monitors, chardevs, .. } = self.parts.clone();
+            let (monitors, chardevs) = (self.parts.monitors.clone(), self.parts.chardevs.clone());
             let (mark, chardev) = (mark.clone(), Arc::downgrade(&chardev));
             config = config.on_idle(move || monitors.delete_soon(&chardevs, &mark, &chardev));
         }
-        self.parts.start(&creation.context, &chardev, &properties.limits(), config, mark)
+        self.parts.start(&creation.context, &chardev, config, mark)
     }
 
     async fn delete(&self, context: &Context) -> CommandResult<()> {
@@ -350,7 +372,7 @@ impl Object for MonitorHmp {
         let properties = &self.properties;
         let config = MonitorConfig::new(&self.parts.id).readline(properties.readline.unwrap_or(true));
         let chardev = self.parts.chardev(&properties.chardev)?;
-        self.parts.start(&creation.context, &chardev, &properties.limits(), config, Mark::default())
+        self.parts.start(&creation.context, &chardev, config, Mark::default())
     }
 
     async fn delete(&self, _: &Context) -> CommandResult<()> {
