@@ -3,6 +3,7 @@
 //! * [`vmm`] starts a `vmmd` with monitors in a directory of its own and watches it: descriptors, memory, exit.
 //! * [`client`] is a small blocking QMP client that shares no code with the server under test.
 //! * [`replay`] runs recorded QMP exchanges against any server and compares.
+//! * [`random`] makes the same stream of requests again from a seed.
 //! * [`qtest`] starts a machine as QEMU's own test programs do and pokes its ports.
 //! * [`process`] and [`wire`] are what the three have in common: a child process that cannot outlive its owner, and
 //!   bytes with file descriptors over a socket.
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub mod client;
 pub mod process;
 pub mod qtest;
+pub mod random;
 pub mod replay;
 pub mod vmm;
 pub mod wire;

@@ -8,10 +8,12 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::path::Path;
 
 use vmm_integration::client::Client;
 use vmm_integration::process::Stranger;
+use vmm_integration::qtest::qemu_is_here;
+use vmm_integration::random::Random;
 use vmm_integration::replay::canonical;
 use vmm_integration::vmm::program;
 use vmm_integration::wire::dev_null;
@@ -111,94 +113,74 @@ const NOISE: [&[u8]; 24] = [
     b"@",
 ];
 
-/// A small generator of random numbers: all that matters is that a seed gives the same stream again.
-struct Random {
-    state: u64,
+/// Who makes requests up.
+struct Author {
+    random: Random,
     /// A command that is not to be made up.
     left_out: &'static str,
 }
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-
+impl Author {
     fn command(&mut self) -> &'static str {
-        let command = self.pick(&COMMANDS);
+        let command = self.random.pick(&COMMANDS);
         if command == self.left_out { "query-status" } else { command }
     }
 
     fn value(&mut self, depth: usize) -> String {
-        match self.below(if depth == 0 { 6 } else { 8 }) {
+        match self.random.below(if depth == 0 { 6 } else { 8 }) {
             6 => {
-                let items: Vec<_> = (0..self.below(4)).map(|_| self.value(depth - 1)).collect();
+                let items: Vec<_> = (0..self.random.below(4)).map(|_| self.value(depth - 1)).collect();
                 format!("[{}]", items.join(", "))
             }
             7 => self.object(depth - 1),
-            _ => self.pick(&SCALARS).to_owned(),
+            _ => self.random.pick(&SCALARS).to_owned(),
         }
     }
 
     fn object(&mut self, depth: usize) -> String {
-        let members: Vec<_> = (0..self.below(4))
-            .map(|_| format!("\"{}\": {}", self.pick(&MEMBERS), self.value(depth)))
+        let members: Vec<_> = (0..self.random.below(4))
+            .map(|_| format!("\"{}\": {}", self.random.pick(&MEMBERS), self.value(depth)))
             .collect();
         format!("{{{}}}", members.join(","))
     }
 
     /// A request that is mostly well formed.
     fn request(&mut self) -> Vec<u8> {
-        let mut members = vec![match self.below(12) {
+        let mut members = vec![match self.random.below(12) {
             0 => format!("\"execute\": {}", self.value(1)),
             1 => format!("\"exec-oob\": \"{}\"", self.command()),
             _ => format!("\"execute\": \"{}\"", self.command()),
         }];
-        if !self.one_in(3) {
+        if !self.random.one_in(3) {
             members.push(format!(
                 "\"arguments\": {}",
-                if self.one_in(10) { self.value(2) } else { self.object(2) }
+                if self.random.one_in(10) { self.value(2) } else { self.object(2) }
             ));
         }
-        if self.one_in(2) {
+        if self.random.one_in(2) {
             members.push(format!("\"id\": {}", self.value(3)));
         }
-        if self.one_in(12) {
-            members.push(format!("\"{}\": {}", self.pick(&MEMBERS), self.value(1)));
+        if self.random.one_in(12) {
+            members.push(format!("\"{}\": {}", self.random.pick(&MEMBERS), self.value(1)));
         }
-        if self.one_in(4) {
+        if self.random.one_in(4) {
             members.reverse();
         }
         let mut bytes = format!("{{{}}}", members.join(", ")).into_bytes();
-        if self.one_in(4) {
+        if self.random.one_in(4) {
             self.mutate(&mut bytes);
         }
-        bytes.extend_from_slice(self.pick(&[&b""[..], b"\n", b" ", b"\r\n"]));
+        bytes.extend_from_slice(self.random.pick(&[&b""[..], b"\n", b" ", b"\r\n"]));
         bytes
     }
 
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.below(2) {
-            let at = self.below(bytes.len());
-            match self.below(3) {
+        for _ in 0..=self.random.below(2) {
+            let at = self.random.index(bytes.len());
+            match self.random.below(3) {
                 0 => drop(bytes.remove(at)),
-                1 => drop(bytes.splice(at..at, self.pick(&NOISE).iter().copied())),
-                _ => drop(bytes.splice(at..=at, self.pick(&NOISE).iter().copied())),
+                1 => drop(bytes.splice(at..at, self.random.pick(&NOISE).iter().copied())),
+                _ => drop(bytes.splice(at..=at, self.random.pick(&NOISE).iter().copied())),
             }
             if bytes.is_empty() {
                 return;
@@ -219,11 +201,12 @@ fn keeps_running(seed: u64) -> bool {
 }
 
 fn stream(seed: u64) -> Vec<Write> {
-    let mut random = Random { state: seed, left_out: if keeps_running(seed) { "stop" } else { "remove-fd" } };
+    let mut author =
+        Author { random: Random(seed), left_out: if keeps_running(seed) { "stop" } else { "remove-fd" } };
     (0..12)
         .map(|_| Write {
-            bytes: (0..=random.below(2)).flat_map(|_| random.request()).collect(),
-            with_fd: random.one_in(3),
+            bytes: (0..=author.random.below(2)).flat_map(|_| author.request()).collect(),
+            with_fd: author.random.one_in(3),
         })
         .collect()
 }
@@ -320,23 +303,9 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Whether the QEMU whose behaviour is the measure is there.
-fn qemu_is_here() -> bool {
-    let version = Command::new(QEMU).arg("-version").output();
-    let version =
-        version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let found = version.contains("version 7.2.");
-    if !found {
-        eprintln!(
-            "SKIPPED: QEMU 7.2 is not installed (apt-get install qemu-system-x86 on Debian 12), nothing was compared"
-        );
-    }
-    found
-}
-
 #[test]
 fn random_requests_are_answered_alike() {
-    if !qemu_is_here() {
+    if !qemu_is_here(Path::new(QEMU)) {
         return;
     }
     let vmmd = program();

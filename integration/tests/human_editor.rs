@@ -8,10 +8,12 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::path::Path;
 
 use qmp_monitor::human::{Editor, Event};
 use vmm_integration::process::Stranger;
+use vmm_integration::qtest::qemu_is_here;
+use vmm_integration::random::Random;
 
 const QEMU: &str = "qemu-system-x86_64";
 const PROMPT: &str = "(qemu) ";
@@ -58,22 +60,14 @@ const KEYS: [&[u8]; 36] = [
 /// What escape sequences are made of, whole and broken.
 const BYTES: &[u8] = b"\x1b\x1b\x9b[[OO;;~~ABCDEFHP0134\x00\x02\x0e\x80\xff\r";
 
-/// SplitMix64.
-struct Random(u64);
+/// Somebody at the keyboard.
+struct Typist(Random);
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % u64::try_from(limit).unwrap()).unwrap()
-    }
-
+impl Typist {
     fn key(&mut self) -> Vec<u8> {
-        match self.below(4) {
-            0 => vec![BYTES[self.below(BYTES.len())]],
-            _ => KEYS[self.below(KEYS.len())].to_vec(),
+        match self.0.below(4) {
+            0 => vec![self.0.pick(BYTES)],
+            _ => self.0.pick(&KEYS).to_vec(),
         }
     }
 }
@@ -184,12 +178,12 @@ impl Words {
 fn play(words: &Words, seed: u64) {
     // One each: a history cannot be emptied.
     let mut qemu = Qemu::start();
-    let mut random = Random(seed);
+    let mut typist = Typist(Random(seed));
     let mut editor = Editor::new(PROMPT);
     let mut typed = Vec::new();
     let mut expected = Vec::new();
-    for _ in 0..random.below(120) + 5 {
-        let mut key = random.key();
+    for _ in 0..typist.0.below(120) + 5 {
+        let mut key = typist.key();
         let mut rest = key.as_slice();
         let mut skip = false;
         while let Some(event) = editor.next(&mut rest) {
@@ -228,21 +222,9 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Whether the QEMU whose behaviour is the measure is there.
-fn qemu_is_here() -> bool {
-    let version = Command::new(QEMU).arg("-version").output();
-    let found = version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("version 7.2."));
-    if !found {
-        eprintln!(
-            "SKIPPED: QEMU 7.2 is not installed (apt-get install qemu-system-x86 on Debian 12), nothing was compared"
-        );
-    }
-    found
-}
-
 #[test]
 fn random_keys_are_echoed_alike() {
-    if !qemu_is_here() {
+    if !qemu_is_here(Path::new(QEMU)) {
         return;
     }
     let (streams, first) = match setting("HUMAN_EDITOR_SEED") {

@@ -11,6 +11,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use vmm_integration::client::Client;
 use vmm_integration::process::Stranger;
+use vmm_integration::random::Random;
 use vmm_integration::vmm::program;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -18,67 +19,55 @@ const QEMU: &str = "qemu-system-x86_64";
 /// Lines of a stream. The last format of numbers goes from one to the next.
 const LINES: usize = 60;
 
-/// SplitMix64.
-struct Random(u64);
+/// Somebody at the prompt who tries everything.
+struct Typist(Random);
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % u64::try_from(limit).unwrap()).unwrap()
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-
+impl Typist {
     fn line(&mut self) -> String {
-        match self.below(7) {
+        match self.0.below(7) {
             0 | 1 => self.print(),
             2 => self.soup(),
             3 => self.object(),
             4 => self.property(),
             5 => self.chardev(),
-            _ => self.pick(WHOLE).to_owned(),
+            _ => self.0.pick(WHOLE).to_owned(),
         }
     }
 
     fn print(&mut self) -> String {
         // With large numbers nothing is divided: QEMU dies of the smallest one divided by -1.
-        let (numbers, operators) = match self.below(2) {
+        let (numbers, operators) = match self.0.below(2) {
             0 => (LARGE, "+-*&|^"),
             _ => (SMALL, "+-*&|^/%/%"),
         };
-        let command = self.pick(&["p", "print", "  p", "p\t"]);
-        let format = self.pick(FORMATS);
+        let command = self.0.pick(&["p", "print", "  p", "p\t"]);
+        let format = self.0.pick(FORMATS);
         let mut expression = self.expression(numbers, operators, 3);
-        if self.below(4) == 0 {
+        if self.0.below(4) == 0 {
             // Something goes missing, or gets in.
             let places: Vec<usize> = expression.char_indices().map(|(place, _)| place).collect();
-            let place = places[self.below(places.len())];
-            match self.below(2) {
+            let place = places[self.0.index(places.len())];
+            match self.0.below(2) {
                 0 => drop(expression.remove(place)),
-                _ => expression.insert_str(place, self.pick(NOISE)),
+                _ => expression.insert_str(place, self.0.pick(NOISE)),
             }
         }
         format!("{command}{format} {expression}")
     }
 
     fn expression(&mut self, numbers: &[&str], operators: &str, depth: u32) -> String {
-        let space = self.pick(&["", "", " "]);
-        match if depth == 0 { 0 } else { self.below(5) } {
-            0 => self.pick(numbers).to_owned(),
+        let space = self.0.pick(&["", "", " "]);
+        match if depth == 0 { 0 } else { self.0.below(5) } {
+            0 => self.0.pick(numbers).to_owned(),
             1 => format!(
                 "{}{space}{}",
-                self.pick(&["-", "~", "+"]),
+                self.0.pick(&["-", "~", "+"]),
                 self.expression(numbers, operators, depth - 1)
             ),
             2 => format!("({space}{}{space})", self.expression(numbers, operators, depth - 1)),
             _ => {
                 let left = self.expression(numbers, operators, depth - 1);
-                let place = self.below(operators.len());
+                let place = self.0.index(operators.len());
                 let right = self.expression(numbers, operators, depth - 1);
                 format!("{left}{space}{}{space}{right}", &operators[place..=place])
             }
@@ -86,32 +75,34 @@ impl Random {
     }
 
     fn soup(&mut self) -> String {
-        let mut line = self.pick(COMMANDS).to_owned();
-        for _ in 0..self.below(4) {
-            line += self.pick(&[" ", "  ", "\t", "", "/", " -"]);
-            line += self.pick(WORDS);
+        let mut line = self.0.pick(COMMANDS).to_owned();
+        for _ in 0..self.0.below(4) {
+            line += self.0.pick(&[" ", "  ", "\t", "", "/", " -"]);
+            line += self.0.pick(WORDS);
         }
         line
     }
 
     fn object(&mut self) -> String {
         let mut line =
-            format!("object_add {}", self.pick(&["iothread", "memory-backend-ram", "nope", "id=x"]));
-        for _ in 0..self.below(5) {
-            line += self.pick(&[",", ",", ",", ",,", ", "]);
-            line += self.pick(KEYS);
-            line += self.pick(&["=", "=", "=", "=", "", ",="]);
-            line += self.pick(VALUES);
+            format!("object_add {}", self.0.pick(&["iothread", "memory-backend-ram", "nope", "id=x"]));
+        for _ in 0..self.0.below(5) {
+            line += self.0.pick(&[",", ",", ",", ",,", ", "]);
+            line += self.0.pick(KEYS);
+            line += self.0.pick(&["=", "=", "=", "=", "", ",="]);
+            line += self.0.pick(VALUES);
         }
         line
     }
 
     fn chardev(&mut self) -> String {
-        let mut line =
-            format!("chardev-add {}", self.pick(&["null", "null", "file", "pipe", "socket", "nope", "id=x"]));
-        for _ in 0..self.below(4) {
-            line += self.pick(&[",", ",", ",", ",,", " ,"]);
-            line += self.pick(&[
+        let mut line = format!(
+            "chardev-add {}",
+            self.0.pick(&["null", "null", "file", "pipe", "socket", "nope", "id=x"])
+        );
+        for _ in 0..self.0.below(4) {
+            line += self.0.pick(&[",", ",", ",", ",,", " ,"]);
+            line += self.0.pick(&[
                 "id=c",
                 "id=d",
                 "id=1",
@@ -145,13 +136,13 @@ impl Random {
     }
 
     fn property(&mut self) -> String {
-        let path = self.pick(&["a", "b", "/objects/a", "objects", "/", "nope", "\"\"", "m"]);
-        let property = self.pick(&["poll-max-ns", "poll-grow", "type", "nope", "share", "merge"]);
-        match self.below(5) {
+        let path = self.0.pick(&["a", "b", "/objects/a", "objects", "/", "nope", "\"\"", "m"]);
+        let property = self.0.pick(&["poll-max-ns", "poll-grow", "type", "nope", "share", "merge"]);
+        match self.0.below(5) {
             0 => format!("qom-get {path} {property}"),
-            1 => format!("qom-set -j {path} {property} {}", self.pick(VALUES)),
+            1 => format!("qom-set -j {path} {property} {}", self.0.pick(VALUES)),
             2 => format!("object_del {path}"),
-            _ => format!("qom-set {path} {property} {}", self.pick(VALUES)),
+            _ => format!("qom-set {path} {property} {}", self.0.pick(VALUES)),
         }
     }
 }
@@ -349,10 +340,10 @@ fn random_lines_are_answered_alike() {
     for seed in first..first + streams {
         let ((_qemu, _dir, mut theirs), (_vmmd, _other_dir, mut ours)) =
             (start(QEMU), start(&ours.to_string_lossy()));
-        let mut random = Random(seed);
+        let mut typist = Typist(Random(seed));
         for number in 0..LINES {
             // QEMU has no `/objects` until somebody has tried to make one.
-            let line = if number == 0 { "object_add iothread,id=first".to_owned() } else { random.line() };
+            let line = if number == 0 { "object_add iothread,id=first".to_owned() } else { typist.line() };
             let (theirs, ours) = (say(&mut theirs, &line), say(&mut ours, &line));
             assert_eq!(ours, theirs, "HUMAN_LINES_SEED={seed}, line {number}: {line:?} (right: QEMU)");
         }

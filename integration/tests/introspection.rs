@@ -7,11 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::process::Command;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use vmm_integration::client::Client;
 use vmm_integration::process::Stranger;
+use vmm_integration::qtest::qemu_is_here;
 use vmm_integration::vmm::Vmm;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -166,18 +167,6 @@ fn by(entity: &Map<String, Value>, key: &str, name: &str) -> BTreeMap<String, Ma
     list.map(|part| (part[name].as_str().unwrap().to_owned(), part.as_object().unwrap().clone())).collect()
 }
 
-fn qemu_is_here() -> bool {
-    let output = Command::new(QEMU).arg("-version").output();
-    let version = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    let found = version.contains("version 7.2.");
-    if !found {
-        eprintln!(
-            "SKIPPED: QEMU 7.2 is not installed (apt-get install qemu-system-x86 on Debian 12), nothing was compared"
-        );
-    }
-    found
-}
-
 /// QEMU's schema. It runs in the background, and so greets at the right time.
 fn qemus() -> Schema {
     let dir = tempfile::tempdir().unwrap();
@@ -192,7 +181,7 @@ fn qemus() -> Schema {
 
 #[test]
 fn what_both_have_is_the_same() {
-    if !qemu_is_here() {
+    if !qemu_is_here(Path::new(QEMU)) {
         return;
     }
     let (ours, theirs) = (Schema::of(&mut Vmm::start().client(0)), qemus());

@@ -6,11 +6,10 @@
 //! names another QEMU 7.2. The streams are made from a seed that a failure prints; `RTC_SEED` runs one again and
 //! `RTC_STREAMS` says how many to run. Where QEMU is not installed this says so and passes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::path::Path;
 
 use vmm_integration::qtest::{TestDriven, qemu_is_here};
+use vmm_integration::random::Random;
 use vmm_integration::vmm::program;
 
 const BASE: &str = "base=2027-12-31T23:59:50,clock=vm";
@@ -92,23 +91,6 @@ fn a_reset_keeps_the_time_and_turns_interrupts_off() {
     machine.qmp().run("system_reset");
     assert_eq!(get(&mut machine, 0x0b), "OK 0x0012");
     assert_eq!(get(&mut machine, 0x09), "OK 0x0031");
-}
-
-/// A small generator of random numbers: all that matters is that a seed gives the same stream again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
-    }
 }
 
 /// What is asked of both machines.

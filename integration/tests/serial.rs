@@ -15,6 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use vmm_integration::client::Client;
 use vmm_integration::qtest::{TestDriven, qemu_is_here};
+use vmm_integration::random::Random;
 use vmm_integration::vmm::{Setup, Vmm, program};
 use vmm_integration::{LIMIT, poll_until};
 
@@ -166,32 +167,24 @@ impl Wired {
     }
 }
 
-/// A small generator of random numbers: all that matters is that a seed gives the same stream again.
-struct Random(u64);
+/// What a guest might do with its port.
+struct Guest(Random);
 
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-
+impl Guest {
     /// An access that a guest might make, mostly of the registers that do something.
     fn access(&mut self) -> String {
-        let register = 0x3f8 + self.below(8);
-        if self.below(2) == 0 {
+        let register = 0x3f8 + self.0.below(8);
+        if self.0.below(2) == 0 {
             return format!("inb {register:#x}");
         }
         let value = match register {
             // The divisor is looked at now and then, and left again.
-            0x3fb if self.below(3) > 0 => self.below(0x80),
+            0x3fb if self.0.below(3) > 0 => self.0.below(0x80),
             // FIFOs are mostly on, and not always cleared.
-            0x3fa if self.below(3) > 0 => 0x01 | self.below(4) << 6,
+            0x3fa if self.0.below(3) > 0 => 0x01 | self.0.below(4) << 6,
             // A loop now and then.
-            0x3fc if self.below(3) > 0 => self.below(0x10),
-            _ => self.below(256),
+            0x3fc if self.0.below(3) > 0 => self.0.below(0x10),
+            _ => self.0.below(256),
         };
         format!("outb {register:#x} {value:#x}")
     }
@@ -199,11 +192,11 @@ impl Random {
     /// A full FIFO or nearly so, and what it would interrupt for after each byte. The last is the first to be asked.
     fn burst(&mut self) -> Vec<String> {
         let mut requests = vec!["inb 0x3fd".to_owned()];
-        for _ in 0..self.below(20) {
-            requests.extend(["inb 0x3fa".to_owned(), format!("outb 0x3f8 {:#x}", self.below(256))]);
+        for _ in 0..self.0.below(20) {
+            requests.extend(["inb 0x3fa".to_owned(), format!("outb 0x3f8 {:#x}", self.0.below(256))]);
         }
-        let trigger = 0x01 | self.below(4) << 6;
-        let set = [(0x3fc, 0x10), (0x3fa, trigger), (0x3f9, 0x01 | self.below(4) << 1), (0x3fb, 0x03)];
+        let trigger = 0x01 | self.0.below(4) << 6;
+        let set = [(0x3fc, 0x10), (0x3fa, trigger), (0x3f9, 0x01 | self.0.below(4) << 1), (0x3fb, 0x03)];
         requests.extend(set.map(|(register, value)| format!("outb {register:#x} {value:#x}")));
         requests
     }
@@ -228,24 +221,24 @@ fn every_register_is_that_of_qemu() {
         None => (1, setting("SERIAL_STREAMS").unwrap_or(10)),
     };
     for seed in first..first + count {
-        let mut random = Random(seed);
+        let mut guest = Guest(Random(seed));
         let mut wired = [Wired::start(ours), Wired::start(theirs)];
         let mut burst = Vec::new();
         for n in 0..600 {
-            let request = match (burst.pop(), random.below(16)) {
+            let request = match (burst.pop(), guest.0.below(16)) {
                 (Some(request), _) => request,
                 // A byte comes in where there is room for it for certain.
                 (None, 0) => "inb 0x3fd".to_owned(),
                 (None, 1) => {
-                    burst = random.burst();
+                    burst = guest.burst();
                     continue;
                 }
-                _ => random.access(),
+                _ => guest.access(),
             };
             let [ours, theirs] = wired.each_mut().map(|it| it.machine.ask(&request));
             assert_eq!(ours, theirs, "SERIAL_SEED={seed}, request {n}: {request} (ours, QEMU's)");
             if request == "inb 0x3fd" && ours.ends_with('0') {
-                let byte = u8::try_from(random.below(256)).unwrap();
+                let byte = u8::try_from(guest.0.below(256)).unwrap();
                 wired.iter_mut().for_each(|it| it.give(byte));
             }
         }
