@@ -59,8 +59,7 @@ pub(crate) async fn add_devices(plane: &ControlPlane, list: &[TextConfig]) -> Re
         let arguments = if item.text.starts_with('{') {
             json(&item.text).map_err(fail)?
         } else {
-            let options = Options::parse(&item.text, Some("driver"));
-            options.iter().map(|option| (option.key.clone(), option.value.clone())).collect()
+            Options::parse(&item.text, Some("driver")).arguments()
         };
         execute(plane, "device_add", arguments).await.map_err(fail)?;
     }

@@ -1,5 +1,7 @@
 //! The dialect with flat keys, and switches that stand alone.
 
+use qmp_protocol::{Object, Value};
+
 use super::tree::take_value;
 
 /// The items of a text of `key=value,...`, in their order.
@@ -71,6 +73,24 @@ impl Options {
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    /// The arguments of a command, as texts: of several ids the first, and of everything else the last.
+    ///
+    /// ```
+    /// use vmm_control::keyval::Options;
+    /// let device = Options::parse("d,id=a,level=1,level=2,id=b", Some("driver")).arguments();
+    /// assert_eq!(device.get("id").and_then(|id| id.as_str()), Some("a"));
+    /// assert_eq!(device.get("level").and_then(|level| level.as_str()), Some("2"));
+    /// ```
+    #[must_use]
+    pub fn arguments(&self) -> Object {
+        let mut arguments: Object =
+            self.items.iter().map(|item| (item.key.clone(), Value::from(item.value.as_str()))).collect();
+        if let Some(id) = self.id() {
+            arguments.insert("id".to_owned(), id.into());
+        }
+        arguments
     }
 
     /// Whether one of the items is `help` or `?` alone.

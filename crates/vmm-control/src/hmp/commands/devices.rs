@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use qmp_command::CommandResult;
-use qmp_protocol::{Object, Value};
+use qmp_protocol::Value;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::passes;
 use super::qom::children;
 use crate::hmp::{HumanArg, HumanCommand, HumanContext};
-use crate::keyval::Options;
+use crate::keyval::{OptionItem, Options};
 
 /// Properties that every device has, and which say nothing of it.
 pub(super) const COMMON: &[&str] = &["type", "parent_bus", "realized", "hotplugged", "hotpluggable"];
@@ -46,18 +46,10 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
     {
         return properties(context, driver).await;
     }
-    let mut arguments = Object::new();
-    for item in &options {
-        if let Some(warning) = item.warning() {
-            tracing::warn!("{}", warning.trim_end().replace('\n', "; "));
-        }
-        arguments.insert(item.key.clone(), Value::from(item.value.as_str()));
+    for warning in options.iter().filter_map(OptionItem::warning) {
+        tracing::warn!("{}", warning.trim_end().replace('\n', "; "));
     }
-    // Of several ids, QEMU takes the first, and of everything else the last.
-    if let Some(id) = options.id() {
-        arguments.insert("id".to_owned(), id.into());
-    }
-    context.call("device_add", &Value::Object(arguments)).await?;
+    context.call("device_add", &Value::Object(options.arguments())).await?;
     Ok(String::new())
 }
 
