@@ -62,6 +62,16 @@ pub enum Error {
     #[error("cannot start the iothread")]
     Start(#[source] io::Error),
 
+    /// The thread cannot be kept to these CPUs: there is one that the host has not, or that this process may not use.
+    /// Where it may run has not changed.
+    #[error("the iothread cannot be kept to CPUs {cpus:?}")]
+    Affinity {
+        /// The numbers as given.
+        cpus: Vec<u16>,
+        /// `EINVAL` for a CPU that there is not, `EPERM` if the system forbids it.
+        source: io::Error,
+    },
+
     /// The descriptor cannot be watched: `EPERM` for a regular file, `EEXIST` if this iothread watches it already.
     #[error("cannot watch the file descriptor")]
     Watch(#[source] io::Error),

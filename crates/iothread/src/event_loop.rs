@@ -5,21 +5,22 @@
 //! ready descriptors in turn, so nothing that is always busy starves the rest. What was asked is carried out between
 //! any two calls as well, which is why a removal waits for one call at most.
 //!
+//! The wait is in `wait.rs`: busy polling, where that pays, then epoll. Polling that finds work ends the turn.
+//!
 //! Serving a descriptor allocates nothing and takes no lock: an event finds its handler by index.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::event::epoll::{Event, EventData, EventFlags};
 
 use crate::ack::Ack;
-use crate::handlers::{self, Handler, HandlerFn, Handlers};
+use crate::handlers::{self, Call, Entry, Handlers};
 use crate::shared::{Closure, Message, Shared};
 use crate::timers::{TimerFn, Timers};
-use crate::{Events, HandlerId, Scope, TimerId, guard};
+use crate::wait::Polling;
+use crate::{Handler, HandlerId, Interest, Scope, TimerId, guard};
 
 /// Events fetched, and so handlers called, per turn.
 const MAX_EVENTS: usize = 32;
@@ -41,7 +42,7 @@ pub(crate) enum Running {
 /// What was removed by the very call that is going on, or during it: kept until that call has returned.
 #[derive(Default)]
 struct Held {
-    handlers: Vec<Handler>,
+    handlers: Vec<Entry>,
     acks: Vec<Ack>,
 }
 
@@ -51,22 +52,24 @@ pub(crate) struct EventLoop {
     pub(crate) timers: Timers,
     pub(crate) closures: VecDeque<Closure>,
     pub(crate) running: Option<Running>,
+    pub(crate) polling: Polling,
+    pub(crate) stopping: bool,
     incoming: Vec<Message>,
     held: Held,
-    stopping: bool,
 }
 
 impl EventLoop {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            polling: Polling::new(&shared.poll),
             shared,
             handlers: Handlers::default(),
             timers: Timers::default(),
             closures: VecDeque::new(),
             running: None,
+            stopping: false,
             incoming: Vec::new(),
             held: Held::default(),
-            stopping: false,
         }
     }
 
@@ -101,9 +104,9 @@ impl EventLoop {
 
     fn apply(&mut self, message: Message) {
         match message {
-            Message::AddHandler(id, handler) => self.add_handler(id, handler),
+            Message::AddHandler(id, entry) => self.add_handler(id, entry),
             Message::RemoveHandler(id, ack) => self.remove_handler(id, ack),
-            Message::Modify(id, interest) => self.handlers.modify(&self.shared.epoll, id, interest),
+            Message::Modify(id, interest) => self.modify_handler(id, interest),
             Message::AddTimer(id, due, call) => self.timers.insert(id, due, call),
             Message::CancelTimer(id, ack) => self.cancel_timer(id, ack),
             Message::Run(closure) => self.closures.push_back(closure),
@@ -111,20 +114,25 @@ impl EventLoop {
         }
     }
 
-    pub(crate) fn add_handler(&mut self, id: HandlerId, handler: Handler) {
-        self.handlers.insert(&self.shared.epoll, id, handler);
+    pub(crate) fn add_handler(&mut self, id: HandlerId, entry: Entry) {
+        self.handlers.insert(&self.shared.epoll, id, entry);
+        self.count_handlers();
+    }
+
+    pub(crate) fn modify_handler(&mut self, id: HandlerId, interest: Interest) {
+        self.handlers.modify(&self.shared.epoll, id, interest);
         self.count_handlers();
     }
 
     /// Removes a handler now. If it is the one being called, the rest follows when that call returns.
     pub(crate) fn remove_handler(&mut self, id: HandlerId, ack: Option<Ack>) {
-        let handler = self.handlers.remove(&self.shared.epoll, id);
+        let entry = self.handlers.remove(&self.shared.epoll, id);
         self.count_handlers();
         if self.running == Some(Running::Handler(id)) {
-            self.held.handlers.extend(handler);
+            self.held.handlers.extend(entry);
             self.held.acks.extend(ack);
         } else {
-            guard::discard(handler);
+            guard::discard(entry);
             drop(ack);
         }
     }
@@ -137,11 +145,16 @@ impl EventLoop {
         }
     }
 
-    fn count_handlers(&self) {
-        self.shared.counters.handlers.set(self.handlers.len() as u64);
+    pub(crate) fn count_handlers(&self) {
+        let counters = &self.shared.counters;
+        counters.handlers.set(self.handlers.len() as u64);
+        counters.polled_handlers.set(self.handlers.polled() as u64);
     }
 
     fn call_timers(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
         let now = Instant::now();
         for _ in 0..MAX_TIMERS {
             if self.stopping {
@@ -185,8 +198,12 @@ impl EventLoop {
             if token == handlers::WAKE {
                 self.shared.clear_wake();
                 self.apply_messages();
-            } else if let Some((id, call, events)) = self.handlers.begin(token, event.flags) {
-                self.serve(token, id, call, events);
+            } else if let Some((call, events)) = self.handlers.begin(token, event.flags) {
+                self.shared.counters.handler_calls.add(1);
+                self.serve(call, |handler, scope| {
+                    handler.ready(events, scope);
+                    true
+                });
             }
             if self.stopping {
                 return;
@@ -194,16 +211,22 @@ impl EventLoop {
         }
     }
 
-    fn serve(&mut self, token: u64, id: HandlerId, mut call: HandlerFn, events: Events) {
-        self.shared.counters.handler_calls.add(1);
-        let outcome = self.call("handler", Running::Handler(id), |scope| call(events, scope));
-        if let Some(removed) = self.handlers.finish(token, call) {
+    /// Calls a handler that was taken out of the table. Gives what `serve` says, `true` if it panicked.
+    pub(crate) fn serve(
+        &mut self,
+        mut call: Call,
+        serve: impl FnOnce(&mut dyn Handler, &mut Scope<'_>) -> bool,
+    ) -> bool {
+        let id = call.id;
+        let outcome = self.call("handler", Running::Handler(id), |scope| serve(call.handler.as_mut(), scope));
+        if let Some(removed) = self.handlers.finish(call, outcome == Some(true)) {
             guard::discard(removed);
         }
         if outcome.is_none() {
             self.remove_handler(id, None);
         }
         self.after_call();
+        outcome.unwrap_or(true)
     }
 
     fn call<R>(
@@ -228,42 +251,6 @@ impl EventLoop {
         }
         self.held.acks.clear();
         self.apply_messages();
-    }
-
-    /// Waits for events, and not at all if there is work. The one place where the thread blocks, so also the one
-    /// where busy polling ahead of the block belongs.
-    fn wait(&mut self, events: &mut [Event]) -> usize {
-        let busy = self.stopping || !self.closures.is_empty();
-        let timeout = if busy { Some(Duration::ZERO) } else { self.until_next_timer() };
-        // The last look at the inbox: what is pushed from here on writes to the eventfd.
-        let timeout = if self.shared.inbox.pending() { Some(Duration::ZERO) } else { timeout };
-        if timeout == Some(Duration::ZERO) {
-            return self.fetch(events, timeout);
-        }
-        let start = Instant::now();
-        let count = self.fetch(events, timeout);
-        let counters = &self.shared.counters;
-        counters.wakeups.add(1);
-        counters.blocked_ns.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        count
-    }
-
-    fn until_next_timer(&mut self) -> Option<Duration> {
-        self.timers.next_due().map(|due| due.saturating_duration_since(Instant::now()))
-    }
-
-    fn fetch(&mut self, events: &mut [Event], timeout: Option<Duration>) -> usize {
-        // A time too far away for the kernel is as good as none.
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match epoll::wait(&self.shared.epoll, events, timeout.as_ref()) {
-            Ok(count) => count,
-            Err(Errno::INTR) => 0,
-            Err(error) => {
-                tracing::error!(%error, "an iothread cannot wait for events and ends");
-                self.stopping = true;
-                0
-            }
-        }
     }
 
     fn end(mut self) {

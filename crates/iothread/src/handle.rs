@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ack::{Ack, ack};
-use crate::handlers::{self, Handler};
-use crate::inbox::Wake;
+use crate::handler::{Handler, Ready};
+use crate::handlers::Entry;
 use crate::shared::{Message, Shared};
 use crate::timers::TimerFn;
 use crate::{Error, Events, HandlerId, Interest, Scope, TimerId};
@@ -42,19 +42,20 @@ impl Handle {
         F: AsFd + Send + 'static,
         H: FnMut(Events, &mut Scope<'_>) + Send + 'static,
     {
-        handlers::register(&self.0.epoll, source.as_fd()).map_err(|error| Error::Watch(error.into()))?;
-        let id = HandlerId(self.0.next_id());
-        let handler = Handler { source: Box::new(source), interest, call: Some(Box::new(handler)) };
-        match self.0.send(Message::AddHandler(id, handler)) {
-            Ok(()) => Ok(id),
-            Err(message) => {
-                if let Message::AddHandler(_, handler) = &message {
-                    // Whoever shares the file would keep it registered. That it was registered was seen above.
-                    let _ = rustix::event::epoll::delete(&self.0.epoll, &handler.source);
-                }
-                Err(Error::Stopped)
-            }
-        }
+        self.insert_handler(Entry::new(source, interest, false, Ready(handler)))
+    }
+
+    /// As [`Handle::add_handler`], for a handler with a hook, [`Handler::poll`]: where that pays, the thread calls the
+    /// hook again and again for a while before it blocks, so that work which comes soon is found without a wake-up.
+    ///
+    /// # Errors
+    /// [`Error::Watch`] if epoll refuses the descriptor, [`Error::Stopped`].
+    pub fn add_polled<F, H>(&self, source: F, interest: Interest, handler: H) -> Result<HandlerId, Error>
+    where
+        F: AsFd + Send + 'static,
+        H: Handler + 'static,
+    {
+        self.insert_handler(Entry::new(source, interest, true, handler))
     }
 
     /// Removes a handler. Once this returns it is never called again, and it has been dropped; a call that is going on
@@ -105,13 +106,27 @@ impl Handle {
 
     /// Makes the thread go round its loop once, now or after the call that is going on.
     pub fn wake(&self) {
-        self.0.wake();
+        self.0.nudge();
     }
 
     /// Whether the caller runs on the iothread.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.0.on_thread()
+    }
+
+    fn insert_handler(&self, entry: Entry) -> Result<HandlerId, Error> {
+        entry.register(&self.0.epoll).map_err(|error| Error::Watch(error.into()))?;
+        let id = HandlerId(self.0.next_id());
+        match self.0.send(Message::AddHandler(id, entry)) {
+            Ok(()) => Ok(id),
+            Err(message) => {
+                if let Message::AddHandler(_, entry) = &message {
+                    entry.unregister(&self.0.epoll);
+                }
+                Err(Error::Stopped)
+            }
+        }
     }
 
     fn insert_timer(&self, due: Instant, call: TimerFn) -> Result<TimerId, Error> {

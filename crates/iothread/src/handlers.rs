@@ -3,15 +3,20 @@
 //! An epoll registration carries a token of slot and generation. A slot's generation changes when its handler is
 //! removed, so an event that was fetched before the removal finds nothing. A descriptor is taken out of the epoll
 //! instance before it is dropped, because closing it does not do so while somebody else (a client, say) has it open.
+//!
+//! Those that are polled busily stand in a list as well ([`Polled`]): they have a hook, want to read, and have not
+//! been idle for long.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io;
 
-use crate::{Events, Interest, Scope};
+use crate::polled::{Activity, Polled};
+use crate::{Events, Handler, Interest};
 
 /// The token of the iothread's own eventfd.
 pub(crate) const WAKE: u64 = u64::MAX;
@@ -22,30 +27,76 @@ const UNARMED: u64 = u64::MAX - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandlerId(pub(crate) u64);
 
-pub(crate) type HandlerFn = Box<dyn FnMut(Events, &mut Scope<'_>) + Send>;
-
 /// A descriptor and what is called for it.
-pub(crate) struct Handler {
-    pub(crate) source: Box<dyn AsFd + Send>,
-    pub(crate) interest: Interest,
+pub(crate) struct Entry {
+    source: Box<dyn AsFd + Send>,
+    interest: Interest,
+    /// Whether `call` has a hook.
+    hook: bool,
+    activity: Activity,
     /// Away while it is being called.
-    pub(crate) call: Option<HandlerFn>,
+    call: Option<Box<dyn Handler>>,
 }
 
-impl fmt::Debug for Handler {
+impl Entry {
+    /// Not yet watched: see [`Handlers::insert`].
+    pub(crate) fn new(
+        source: impl AsFd + Send + 'static,
+        interest: Interest,
+        hook: bool,
+        call: impl Handler + 'static,
+    ) -> Self {
+        let (source, call) = (Box::new(source), Box::new(call));
+        Self { source, interest, hook, activity: Activity::default(), call: Some(call) }
+    }
+
+    /// Registers the descriptor so that nothing is reported of it yet (one hang-up at most), which shows whether it
+    /// can be.
+    ///
+    /// [`Handlers::insert`] arms it, on the thread; so no event arrives ahead of its handler again and again.
+    pub(crate) fn register(&self, epoll: &OwnedFd) -> io::Result<()> {
+        epoll::add(epoll, self.fd(), EventData::new_u64(UNARMED), EventFlags::ONESHOT)
+    }
+
+    /// Takes it back. Whoever shares the file would keep it registered.
+    pub(crate) fn unregister(&self, epoll: &OwnedFd) {
+        if let Err(error) = epoll::delete(epoll, self.fd()) {
+            tracing::warn!(%error, "cannot stop watching a descriptor");
+        }
+    }
+
+    fn arm(&self, epoll: &OwnedFd, token: u64) {
+        let data = EventData::new_u64(token);
+        if let Err(error) = epoll::modify(epoll, self.fd(), data, self.interest.flags()) {
+            tracing::error!(%error, "cannot watch a descriptor that was registered");
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+
+    /// Whether it is to be polled, as long as it is not idle.
+    fn wants_polling(&self) -> bool {
+        self.hook && self.interest.reads()
+    }
+}
+
+impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handler")
-            .field("fd", &self.source.as_fd())
+        f.debug_struct("Entry")
+            .field("fd", &self.fd())
             .field("interest", &self.interest)
+            .field("hook", &self.hook)
             .finish_non_exhaustive()
     }
 }
 
-/// Registers a descriptor so that nothing is reported of it yet (one hang-up at most), which shows whether it can be.
-///
-/// [`Handlers::insert`] arms it, on the thread; so no event arrives ahead of its handler again and again.
-pub(crate) fn register(epoll: &OwnedFd, source: BorrowedFd<'_>) -> io::Result<()> {
-    epoll::add(epoll, source, EventData::new_u64(UNARMED), EventFlags::ONESHOT)
+/// A handler that is taken out of its slot to be called.
+pub(crate) struct Call {
+    token: u64,
+    pub(crate) id: HandlerId,
+    pub(crate) handler: Box<dyn Handler>,
 }
 
 /// The table.
@@ -54,13 +105,16 @@ pub(crate) struct Handlers {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_id: HashMap<HandlerId, u32>,
+    /// Handlers with a hook, polled now or not.
+    hooks: usize,
+    polled: Polled,
 }
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
     id: HandlerId,
-    handler: Option<Handler>,
+    entry: Option<Entry>,
 }
 
 impl Handlers {
@@ -68,18 +122,36 @@ impl Handlers {
         self.by_id.len()
     }
 
+    /// How many have a hook.
+    pub(crate) fn hooks(&self) -> usize {
+        self.hooks
+    }
+
+    /// How many are being polled.
+    pub(crate) fn polled(&self) -> usize {
+        self.polled.len()
+    }
+
+    /// Whether polling misses what epoll would tell: some handler is not polled, or waits for room to write.
+    pub(crate) fn need_epoll(&self) -> bool {
+        self.len() > self.polled.readers()
+    }
+
     /// Takes a handler in and arms its registered descriptor.
-    pub(crate) fn insert(&mut self, epoll: &OwnedFd, id: HandlerId, handler: Handler) {
+    pub(crate) fn insert(&mut self, epoll: &OwnedFd, id: HandlerId, entry: Entry) {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, id, handler: None });
+            self.slots.push(Slot { generation: 0, id, entry: None });
             u32::try_from(self.slots.len() - 1)
                 .unwrap_or_else(|_| unreachable!("fewer descriptors than 2^32"))
         });
         let slot = &mut self.slots[index as usize];
-        let token = u64::from(slot.generation) << 32 | u64::from(index);
-        arm(epoll, &handler, token);
+        entry.arm(epoll, token(slot.generation, index));
+        self.hooks += usize::from(entry.hook);
+        if entry.wants_polling() {
+            self.polled.add(index, entry.interest);
+        }
         slot.id = id;
-        slot.handler = Some(handler);
+        slot.entry = Some(entry);
         self.by_id.insert(id, index);
     }
 
@@ -87,47 +159,85 @@ impl Handlers {
     pub(crate) fn modify(&mut self, epoll: &OwnedFd, id: HandlerId, interest: Interest) {
         let Some(&index) = self.by_id.get(&id) else { return };
         let slot = &mut self.slots[index as usize];
-        if let Some(handler) = &mut slot.handler {
-            handler.interest = interest;
-            arm(epoll, handler, u64::from(slot.generation) << 32 | u64::from(index));
+        if let Some(entry) = &mut slot.entry {
+            entry.interest = interest;
+            entry.arm(epoll, token(slot.generation, index));
+            self.polled.remove(index);
+            if entry.wants_polling() {
+                entry.activity.stir();
+                self.polled.add(index, interest);
+            }
         }
     }
 
     /// Takes a handler out, with its descriptor no longer watched.
-    pub(crate) fn remove(&mut self, epoll: &OwnedFd, id: HandlerId) -> Option<Handler> {
+    pub(crate) fn remove(&mut self, epoll: &OwnedFd, id: HandlerId) -> Option<Entry> {
         let index = self.by_id.remove(&id)?;
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
-        let handler = slot.handler.take()?;
-        if let Err(error) = epoll::delete(epoll, &handler.source) {
-            tracing::warn!(%error, "cannot stop watching a descriptor");
-        }
-        Some(handler)
+        self.polled.remove(index);
+        let entry = slot.entry.take()?;
+        self.hooks -= usize::from(entry.hook);
+        entry.unregister(epoll);
+        Some(entry)
     }
 
-    /// Takes what is to be called for an event out of its slot, to be given back by [`Handlers::finish`].
+    /// Whether an event is of a handler with a hook.
+    pub(crate) fn has_hook(&self, token: u64) -> bool {
+        self.slot(token).and_then(|slot| slot.entry.as_ref()).is_some_and(|entry| entry.hook)
+    }
+
+    /// Takes what is to be called for an event out of its slot, to be given back by [`Handlers::finish`]. A handler
+    /// with a hook is polled from here on.
     ///
     /// `None` if the handler has gone, or no longer wants to hear what the event says.
-    pub(crate) fn begin(&mut self, token: u64, flags: EventFlags) -> Option<(HandlerId, HandlerFn, Events)> {
-        let slot = self.slot(token)?;
-        let handler = slot.handler.as_mut()?;
-        let wanted = flags & (handler.interest.flags() | EventFlags::HUP | EventFlags::ERR);
+    pub(crate) fn begin(&mut self, token: u64, flags: EventFlags) -> Option<(Call, Events)> {
+        let index = index(token)?;
+        let slot = self.slots.get_mut(index as usize).filter(|slot| slot.is(token))?;
+        let entry = slot.entry.as_mut()?;
+        let wanted = flags & (entry.interest.flags() | EventFlags::HUP | EventFlags::ERR);
         if wanted.is_empty() {
             return None;
         }
-        Some((slot.id, handler.call.take()?, Events(wanted)))
+        let handler = entry.call.take()?;
+        if entry.wants_polling() {
+            entry.activity.stir();
+            self.polled.add(index, entry.interest);
+        }
+        Some((Call { token, id: slot.id, handler }, Events(wanted)))
     }
 
-    /// Puts it back; gives it to the caller if its handler was removed meanwhile.
-    pub(crate) fn finish(&mut self, token: u64, call: HandlerFn) -> Option<HandlerFn> {
-        match self.slot(token).and_then(|slot| slot.handler.as_mut()) {
-            Some(handler) => {
-                handler.call = Some(call);
+    /// Likewise the next one to be polled, in turn.
+    pub(crate) fn begin_poll(&mut self) -> Option<Call> {
+        let index = self.polled.next()?;
+        let slot = &mut self.slots[index as usize];
+        let handler = slot.entry.as_mut()?.call.take()?;
+        Some(Call { token: token(slot.generation, index), id: slot.id, handler })
+    }
+
+    /// Puts it back, and notes whether it had work; gives it to the caller if it was removed meanwhile.
+    pub(crate) fn finish(&mut self, call: Call, worked: bool) -> Option<Box<dyn Handler>> {
+        let slot = index(call.token).and_then(|index| self.slots.get_mut(index as usize));
+        match slot.filter(|slot| slot.is(call.token)).and_then(|slot| slot.entry.as_mut()) {
+            Some(entry) => {
+                entry.call = Some(call.handler);
+                if worked {
+                    entry.activity.stir();
+                }
                 None
             }
-            None => Some(call),
+            None => Some(call.handler),
         }
+    }
+
+    /// Drops those from polling that have been idle for long. To be called every second or so.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let slots = &mut self.slots;
+        self.polled.retain(|index| match &mut slots[index as usize].entry {
+            Some(entry) => !entry.activity.idle(now),
+            None => false,
+        });
     }
 
     /// All ids, for the end of the thread.
@@ -135,15 +245,21 @@ impl Handlers {
         self.by_id.keys().copied().collect()
     }
 
-    fn slot(&mut self, token: u64) -> Option<&mut Slot> {
-        let index = usize::try_from(token & u64::from(u32::MAX)).ok()?;
-        self.slots.get_mut(index).filter(|slot| u64::from(slot.generation) == token >> 32)
+    fn slot(&self, token: u64) -> Option<&Slot> {
+        self.slots.get(index(token)? as usize).filter(|slot| slot.is(token))
     }
 }
 
-fn arm(epoll: &OwnedFd, handler: &Handler, token: u64) {
-    let data = EventData::new_u64(token);
-    if let Err(error) = epoll::modify(epoll, &handler.source, data, handler.interest.flags()) {
-        tracing::error!(%error, "cannot watch a descriptor that was registered");
+impl Slot {
+    fn is(&self, token: u64) -> bool {
+        u64::from(self.generation) == token >> 32
     }
+}
+
+fn token(generation: u32, index: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(index)
+}
+
+fn index(token: u64) -> Option<u32> {
+    u32::try_from(token & u64::from(u32::MAX)).ok()
 }

@@ -20,6 +20,14 @@ impl Interest {
     /// Both.
     pub const READ_WRITE: Self = Self { readable: true, writable: true };
 
+    pub(crate) fn reads(self) -> bool {
+        self.readable
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        self.writable
+    }
+
     pub(crate) fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN | EventFlags::RDHUP, self.readable);

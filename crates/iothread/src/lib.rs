@@ -39,13 +39,17 @@
 //! ```
 
 mod ack;
+mod adaptive;
+mod affinity;
 mod error;
 mod event_loop;
 mod guard;
 mod handle;
+mod handler;
 mod handlers;
 mod inbox;
 mod interest;
+mod polled;
 mod properties;
 mod registry;
 mod scope;
@@ -54,9 +58,11 @@ mod stats;
 mod sync;
 mod thread;
 mod timers;
+mod wait;
 
 pub use error::Error;
 pub use handle::Handle;
+pub use handler::Handler;
 pub use handlers::HandlerId;
 pub use interest::{Events, Interest};
 pub use properties::{NAMES as PROPERTY_NAMES, Properties};

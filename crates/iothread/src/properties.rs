@@ -5,12 +5,18 @@
 //! *stored*, so a value that it refuses is what a later read gives, and a bad pair makes the setting of
 //! `aio-max-batch` fail as well (recorded from 7.2.22).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::Error;
+use crate::adaptive::Limits;
 
 /// The properties' names, in the order in which QEMU lists them.
 pub const NAMES: [&str; 6] =
     ["poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch", "thread-pool-min", "thread-pool-max"];
 
+const POLL_MAX_NS: usize = 0;
+const POLL_GROW: usize = 1;
+const POLL_SHRINK: usize = 2;
 const THREAD_POOL_MIN: usize = 4;
 const THREAD_POOL_MAX: usize = 5;
 
@@ -19,11 +25,16 @@ const THREAD_POOL_MAX: usize = 5;
 /// | name | default | meaning |
 /// |---|---|---|
 /// | `poll-max-ns` | 32768 | longest busy polling before a wait, in nanoseconds; 0: none |
-/// | `poll-grow` | 0 | factor by which polling grows; 0: the default factor |
+/// | `poll-grow` | 0 | factor by which polling grows; 0: the default factor, 2 |
 /// | `poll-shrink` | 0 | divisor by which it shrinks; 0: back to nothing |
 /// | `aio-max-batch` | 0 | requests submitted at once; 0: the engine's default |
 /// | `thread-pool-min` | 0 | worker threads kept |
 /// | `thread-pool-max` | 64 | worker threads at most |
+///
+/// The `poll-*` ones steer adaptive polling of handlers that were added with a hook ([`Handle::add_polled`]); the other
+/// three are kept, checked and given back.
+///
+/// [`Handle::add_polled`]: crate::Handle::add_polled
 ///
 /// ```
 /// let mut properties = iothread::Properties::default();
@@ -75,6 +86,52 @@ impl Properties {
     pub(crate) fn set_running(&mut self, name: &str, value: i64) -> Result<(), Error> {
         self.set(name, value)?;
         if name.starts_with("poll-") { Ok(()) } else { self.check() }
+    }
+}
+
+/// The polling properties as the thread reads them: without a lock, and with a version that says when to look again.
+#[derive(Debug)]
+pub(crate) struct PollSettings {
+    max_ns: AtomicU64,
+    grow: AtomicU64,
+    shrink: AtomicU64,
+    version: AtomicU64,
+}
+
+impl PollSettings {
+    pub(crate) fn new(properties: &Properties) -> Self {
+        let value = |index: usize| AtomicU64::new(properties.0[index].unsigned_abs());
+        Self {
+            max_ns: value(POLL_MAX_NS),
+            grow: value(POLL_GROW),
+            shrink: value(POLL_SHRINK),
+            version: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over what was set. Called by one thread at a time.
+    pub(crate) fn store(&self, properties: &Properties) {
+        let set = |place: &AtomicU64, index: usize| {
+            place.store(properties.0[index].unsigned_abs(), Ordering::Relaxed);
+        };
+        set(&self.max_ns, POLL_MAX_NS);
+        set(&self.grow, POLL_GROW);
+        set(&self.shrink, POLL_SHRINK);
+        // Whoever sees the new version sees the values; whoever has read some of them early reads them again.
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes with every [`PollSettings::store`]. To be read before [`PollSettings::limits`].
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_ns: self.max_ns.load(Ordering::Relaxed),
+            grow: self.grow.load(Ordering::Relaxed),
+            shrink: self.shrink.load(Ordering::Relaxed),
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event_loop::{EventLoop, Running};
-use crate::handlers::{self, Handler};
+use crate::handler::{Handler, Ready};
+use crate::handlers::Entry;
 use crate::timers::TimerFn;
 use crate::{Error, Events, Handle, HandlerId, Interest, TimerId};
 
@@ -52,12 +53,19 @@ impl Scope<'_> {
         F: AsFd + Send + 'static,
         H: FnMut(Events, &mut Scope<'_>) + Send + 'static,
     {
-        let shared = &self.event_loop.shared;
-        handlers::register(&shared.epoll, source.as_fd()).map_err(|error| Error::Watch(error.into()))?;
-        let id = HandlerId(shared.next_id());
-        let handler = Handler { source: Box::new(source), interest, call: Some(Box::new(handler)) };
-        self.event_loop.add_handler(id, handler);
-        Ok(id)
+        self.insert_handler(Entry::new(source, interest, false, Ready(handler)))
+    }
+
+    /// As [`Handle::add_polled`].
+    ///
+    /// # Errors
+    /// [`Error::Watch`].
+    pub fn add_polled<F, H>(&mut self, source: F, interest: Interest, handler: H) -> Result<HandlerId, Error>
+    where
+        F: AsFd + Send + 'static,
+        H: Handler + 'static,
+    {
+        self.insert_handler(Entry::new(source, interest, true, handler))
     }
 
     /// Removes a handler, which may be the one that is being called: it and its descriptor are then dropped when the
@@ -70,8 +78,21 @@ impl Scope<'_> {
     /// Changes what a handler is called for. Unknown ids are ignored.
     pub fn modify_handler(&mut self, id: HandlerId, interest: Interest) {
         self.event_loop.apply_messages();
-        let event_loop = &mut *self.event_loop;
-        event_loop.handlers.modify(&event_loop.shared.epoll, id, interest);
+        self.event_loop.modify_handler(id, interest);
+    }
+
+    /// Removes the handler that is being called, if it is one, as [`Scope::remove_handler`] does.
+    pub fn remove_current(&mut self) {
+        if let Some(id) = self.current_handler() {
+            self.remove_handler(id);
+        }
+    }
+
+    /// Changes what the handler that is being called is called for, if it is one.
+    pub fn modify_current(&mut self, interest: Interest) {
+        if let Some(id) = self.current_handler() {
+            self.modify_handler(id, interest);
+        }
     }
 
     /// As [`Handle::add_timer`].
@@ -99,6 +120,14 @@ impl Scope<'_> {
     pub fn run(&mut self, closure: impl FnOnce(&mut Scope<'_>) + Send + 'static) {
         self.event_loop.apply_messages();
         self.event_loop.closures.push_back(Box::new(closure));
+    }
+
+    fn insert_handler(&mut self, entry: Entry) -> Result<HandlerId, Error> {
+        let shared = &self.event_loop.shared;
+        entry.register(&shared.epoll).map_err(|error| Error::Watch(error.into()))?;
+        let id = HandlerId(shared.next_id());
+        self.event_loop.add_handler(id, entry);
+        Ok(id)
     }
 
     fn insert_timer(&mut self, due: Instant, call: TimerFn) -> TimerId {

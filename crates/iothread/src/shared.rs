@@ -10,8 +10,9 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io;
 
 use crate::ack::Ack;
-use crate::handlers::{self, Handler};
+use crate::handlers::{self, Entry};
 use crate::inbox::{Inbox, Wake};
+use crate::properties::{PollSettings, Properties};
 use crate::stats::Counters;
 use crate::timers::TimerFn;
 use crate::{HandlerId, Interest, Scope, TimerId};
@@ -20,7 +21,7 @@ pub(crate) type Closure = Box<dyn FnOnce(&mut Scope<'_>) + Send>;
 
 /// What can be asked of the thread. An [`Ack`] is dropped when it has been done.
 pub(crate) enum Message {
-    AddHandler(HandlerId, Handler),
+    AddHandler(HandlerId, Entry),
     RemoveHandler(HandlerId, Option<Ack>),
     Modify(HandlerId, Interest),
     AddTimer(TimerId, Instant, TimerFn),
@@ -35,13 +36,14 @@ pub(crate) struct Shared {
     eventfd: OwnedFd,
     pub(crate) inbox: Inbox<Message>,
     pub(crate) counters: Counters,
+    pub(crate) poll: PollSettings,
     /// Set by the thread before its start is reported.
     pub(crate) thread: OnceLock<(ThreadId, i32)>,
     next_id: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(properties: &Properties) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &eventfd, epoll::EventData::new_u64(handlers::WAKE), epoll::EventFlags::IN)?;
@@ -50,6 +52,7 @@ impl Shared {
             eventfd,
             inbox: Inbox::new(),
             counters: Counters::default(),
+            poll: PollSettings::new(properties),
             thread: OnceLock::new(),
             next_id: AtomicU64::new(0),
         })
@@ -62,15 +65,19 @@ impl Shared {
 
     /// Queues a message; gives it back if the thread has ended.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
-        // The thread itself looks at its inbox before it waits.
-        self.inbox.push(message, (!self.on_thread()).then_some(self))
+        self.inbox.push(message, self)
+    }
+
+    /// Makes the thread go round its loop once.
+    pub(crate) fn nudge(&self) {
+        self.inbox.nudge(self);
     }
 
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes back what [`Wake::wake`] did. To be followed by a look at the inbox.
+    /// Takes back what [`Wake::wake`] did.
     pub(crate) fn clear_wake(&self) {
         // The only error is that nobody has written.
         let _ = io::read(&self.eventfd, &mut [0; 8]);

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::affinity::Affinity;
 use crate::event_loop::EventLoop;
 use crate::shared::{Message, Shared};
 use crate::{Error, Handle, Properties, Stats, guard};
@@ -16,6 +17,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 pub struct Builder {
     name: String,
     properties: Properties,
+    cpu_affinity: Vec<u16>,
     hook: Option<Hook>,
 }
 
@@ -24,6 +26,14 @@ impl Builder {
     #[must_use]
     pub fn properties(mut self, properties: Properties) -> Self {
         self.properties = properties;
+        self
+    }
+
+    /// The numbers of the host's CPUs that the thread may run on; none, as when this is not called, for where the host
+    /// puts it, or the hook.
+    #[must_use]
+    pub fn cpu_affinity(mut self, cpus: impl Into<Vec<u16>>) -> Self {
+        self.cpu_affinity = cpus.into();
         self
     }
 
@@ -41,13 +51,13 @@ impl Builder {
     /// Starts the thread, and waits until its hook has run. One thread and two descriptors.
     ///
     /// # Errors
-    /// [`Error::ThreadPool`], [`Error::Name`], [`Error::Start`], [`Error::Hook`].
+    /// [`Error::ThreadPool`], [`Error::Name`], [`Error::Start`], [`Error::Hook`], [`Error::Affinity`].
     pub fn start(self) -> Result<IoThread, Error> {
         self.properties.check()?;
         if self.name.contains('\0') {
             return Err(Error::Name);
         }
-        let shared = Arc::new(Shared::new().map_err(|error| Error::Start(error.into()))?);
+        let shared = Arc::new(Shared::new(&self.properties).map_err(|error| Error::Start(error.into()))?);
         let (started, start) = mpsc::sync_channel(1);
         let on_thread = Arc::clone(&shared);
         let hook = self.hook;
@@ -60,8 +70,16 @@ impl Builder {
             let _ = thread.join();
             return Err(Error::Hook);
         };
-        let properties = Mutex::new(self.properties);
-        Ok(IoThread { name: self.name, thread_id, shared, properties, thread: Some(thread) })
+        let iothread = IoThread {
+            name: self.name,
+            thread_id,
+            shared,
+            properties: Mutex::new(self.properties),
+            affinity: Mutex::new(Affinity::of(thread_id)),
+            thread: Some(thread),
+        };
+        iothread.set_cpu_affinity(&self.cpu_affinity)?;
+        Ok(iothread)
     }
 }
 
@@ -70,6 +88,7 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("name", &self.name)
             .field("properties", &self.properties)
+            .field("cpu_affinity", &self.cpu_affinity)
             .finish_non_exhaustive()
     }
 }
@@ -104,6 +123,7 @@ pub struct IoThread {
     thread_id: i32,
     shared: Arc<Shared>,
     properties: Mutex<Properties>,
+    affinity: Mutex<Affinity>,
     /// Taken when dropped.
     thread: Option<JoinHandle<()>>,
 }
@@ -152,13 +172,31 @@ impl IoThread {
         self.properties().get(name)
     }
 
-    /// Sets a property while the thread runs.
+    /// Sets a property while the thread runs. It takes effect at once, and adaptive polling starts from nothing.
     ///
     /// # Errors
     /// [`Error::UnknownProperty`]; [`Error::Range`]; [`Error::ThreadPool`], after which the value is stored all the
     /// same (see [`Properties`]).
     pub fn set(&self, name: &str, value: i64) -> Result<(), Error> {
-        self.properties.lock().unwrap_or_else(PoisonError::into_inner).set_running(name, value)
+        let mut properties = self.properties.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = properties.set_running(name, value);
+        // Under the lock, so that the thread has what is stored. What was refused may be stored all the same.
+        self.shared.poll.store(&properties);
+        set
+    }
+
+    /// The host's CPUs that the thread is kept to, ascending; none: it runs where the host puts it.
+    #[must_use]
+    pub fn cpu_affinity(&self) -> Vec<u16> {
+        self.affinity.lock().unwrap_or_else(PoisonError::into_inner).chosen()
+    }
+
+    /// Keeps the thread to these CPUs from now on; none: lets it run again where it could when it started.
+    ///
+    /// # Errors
+    /// [`Error::Affinity`] if it cannot run on all of them, after which it runs where it did.
+    pub fn set_cpu_affinity(&self, cpus: &[u16]) -> Result<(), Error> {
+        self.affinity.lock().unwrap_or_else(PoisonError::into_inner).set(cpus)
     }
 }
 

@@ -52,6 +52,10 @@ impl Timers {
         call
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// When the thread has to look again.
     pub(crate) fn next_due(&mut self) -> Option<Instant> {
         while let Some(Reverse((due, id))) = self.heap.peek() {
