@@ -1,0 +1,167 @@
+//! Bytes and descriptors of one socket, on their way to becoming messages.
+//!
+//! Bytes may come cut anywhere. The buffer is 64 KiB; a larger message, once its header has been seen and accepted, gets
+//! what it needs, in one go. That much is kept while such messages keep coming, and given back after a row of smaller
+//! ones, or by [`Inbox::trim`].
+
+use fd_closer::Received;
+
+use super::SessionLimits;
+use super::descriptors::Descriptors;
+use super::header::{HEADER, Header};
+
+/// Bytes of a buffer that waits for nothing larger.
+pub(super) const NORMAL: usize = 64 * 1024;
+/// After so many messages in a row that fit the normal buffer, a larger one is given back.
+const PATIENCE: u32 = 64;
+/// While a message is ready to be executed and so many descriptors wait, no more is read.
+const MAX_WAITING_FDS: usize = 64;
+
+/// What is at the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// Not even a header, or not all of a message that is acceptable so far; or a message whose descriptors, if any, are
+    /// not known yet.
+    Incomplete,
+    /// A header that is to be judged: the message is complete, or may be one that must not come.
+    Message(Header),
+}
+
+/// Input of one socket.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    buf: Vec<u8>,
+    /// Where the first message starts.
+    start: usize,
+    /// Where the received bytes end.
+    end: usize,
+    /// Bytes consumed so far: the place in the stream of what is at `start`.
+    consumed: u64,
+    fds: Descriptors,
+    /// Messages in a row that would have fitted the normal buffer.
+    small: u32,
+}
+
+impl Inbox {
+    /// Where the next bytes go. `needed` is the size of the message at the front, if that is known and accepted.
+    fn room(&mut self, needed: usize) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        let wanted = needed.max(NORMAL);
+        let tail = self.buf.len() - self.end;
+        if self.buf.len() < wanted {
+            // Not what it was: only the bytes that count are copied.
+            let mut buf = vec![0; wanted];
+            buf[..self.end - self.start].copy_from_slice(&self.buf[self.start..self.end]);
+            self.buf = buf;
+            (self.start, self.end) = (0, self.end - self.start);
+        } else if self.start > 0 && (self.start + needed > self.buf.len() || tail < NORMAL / 4) {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        // A buffer that is larger than usual is used only as far as its message goes.
+        let to = (self.start + wanted).clamp(self.end, self.buf.len());
+        &mut self.buf[self.end..to]
+    }
+
+    /// Where the next bytes go; empty if none should be read now.
+    pub(super) fn spare(&mut self, limits: &SessionLimits, negotiated: bool) -> &mut [u8] {
+        match self.header() {
+            Some(header) if limits.accept(&header, negotiated).is_err() => &mut [],
+            Some(header) => {
+                let ready = self.head(limits, negotiated) != Head::Incomplete;
+                if ready && self.fds.waiting() >= MAX_WAITING_FDS {
+                    return &mut [];
+                }
+                self.room(header.size as usize)
+            }
+            None => self.room(0),
+        }
+    }
+
+    /// Takes note of `count` bytes that were put into [`spare`](Self::spare), and of what came with them.
+    ///
+    /// # Panics
+    /// If that is more than there was room for.
+    pub(super) fn received(&mut self, count: usize, fds: impl IntoIterator<Item = Received>) {
+        assert!(count <= self.buf.len() - self.end, "more bytes than there was room for");
+        let from = self.consumed + (self.end - self.start) as u64;
+        self.end += count;
+        self.fds.received(from, count as u64, fds);
+        self.fds.settle(&self.buf[self.start..self.end], self.consumed);
+    }
+
+    /// The header at the front, if all of it is there.
+    fn header(&self) -> Option<Header> {
+        Header::parse(&self.buf[self.start..self.end])
+    }
+
+    /// What is at the front.
+    pub(super) fn head(&self, limits: &SessionLimits, negotiated: bool) -> Head {
+        let Some(header) = self.header() else { return Head::Incomplete };
+        let size = header.size as usize;
+        if size <= self.end - self.start {
+            if self.fds.undecided(&self.buf[self.start..self.end], self.consumed) {
+                return Head::Incomplete;
+            }
+            return Head::Message(header);
+        }
+        match limits.accept(&header, negotiated) {
+            Ok(_) => Head::Incomplete,
+            Err(_) => Head::Message(header),
+        }
+    }
+
+    /// All of the message at the front, which is complete and `size` bytes long.
+    pub(super) fn message(&self, size: usize) -> &[u8] {
+        &self.buf[self.start..self.start + size]
+    }
+
+    /// The descriptors of the message at the front.
+    pub(super) fn take_fds(&mut self) -> Vec<Received> {
+        self.fds.take(self.consumed)
+    }
+
+    /// Moves on to the next message.
+    pub(super) fn consume(&mut self, size: usize) {
+        self.start += size;
+        self.consumed += size as u64;
+        self.fds.passed(self.consumed);
+        if self.buf.len() > NORMAL {
+            self.small = if size > NORMAL { 0 } else { self.small + 1 };
+            if self.small >= PATIENCE && self.end - self.start <= NORMAL {
+                self.shrink(NORMAL);
+            }
+        }
+    }
+
+    /// Whether bytes have come that make no message yet.
+    pub(super) fn is_partial(&self, limits: &SessionLimits, negotiated: bool) -> bool {
+        self.start < self.end && self.head(limits, negotiated) == Head::Incomplete
+    }
+
+    /// Gives back what is not needed for what is there now.
+    pub(super) fn trim(&mut self) {
+        self.shrink(0);
+        self.fds.trim();
+    }
+
+    /// Gives back all but `most` bytes, if that suffices for what is there.
+    fn shrink(&mut self, most: usize) {
+        let waiting = self.end - self.start;
+        let size = waiting.max(most);
+        if size < self.buf.len() {
+            let mut buf = vec![0; size];
+            buf[..waiting].copy_from_slice(&self.buf[self.start..self.end]);
+            self.buf = buf;
+            (self.start, self.end) = (0, waiting);
+        }
+        self.small = 0;
+    }
+
+    /// Bytes of memory, and descriptors, that it holds.
+    pub(super) fn holds(&self) -> (usize, usize) {
+        (self.buf.capacity(), self.fds.waiting())
+    }
+}

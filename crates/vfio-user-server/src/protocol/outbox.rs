@@ -1,0 +1,148 @@
+//! Bytes and descriptors on their way out of one socket.
+//!
+//! Replies are made in place. Descriptors go with the first byte of their message, which therefore starts a piece of its
+//! own. Memory that a burst needed is kept while bursts keep coming, and given back after a row of smaller ones, or by
+//! [`Outbox::trim`].
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::header::{HEADER, Header};
+
+/// Memory that is never given back while the session is busy.
+const NORMAL: usize = 64 * 1024;
+/// After the output was drained so often without needing more, the rest is given back.
+const PATIENCE: u32 = 64;
+
+/// What is to be sent next.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Output<'a> {
+    /// Bytes up to the next message that has descriptors; empty if there is nothing to send.
+    pub bytes: &'a [u8],
+    /// They go with the first byte. At most [`MAX_MESSAGE_FDS`](super::MAX_MESSAGE_FDS).
+    pub fds: Vec<BorrowedFd<'a>>,
+}
+
+/// Output of one socket.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    buf: Vec<u8>,
+    /// Sent up to here.
+    start: usize,
+    /// Bytes sent before those in the buffer: the place in the stream of `buf[0]`.
+    dropped: u64,
+    /// Messages with descriptors, by where they start.
+    fds: VecDeque<(u64, Vec<OwnedFd>)>,
+    /// The largest size since the output was last drained.
+    peak: usize,
+    /// How often in a row it was drained with a small peak.
+    small: u32,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.buf.len() - self.start
+    }
+
+    /// Adds `count` zeroes to be filled in: see [`slot`](Self::slot). Returns where they are.
+    pub(super) fn reserve(&mut self, count: usize) -> usize {
+        if self.start > NORMAL && self.start > self.buf.len() / 2 {
+            self.buf.copy_within(self.start.., 0);
+            self.buf.truncate(self.buf.len() - self.start);
+            self.dropped += self.start as u64;
+            self.start = 0;
+        }
+        let at = self.buf.len();
+        self.buf.resize(at + count, 0);
+        self.peak = self.peak.max(self.buf.len());
+        at
+    }
+
+    /// All from what [`reserve`](Self::reserve) has returned on.
+    pub(super) fn slot(&mut self, at: usize) -> &mut [u8] {
+        &mut self.buf[at..]
+    }
+
+    /// Takes back what was reserved last.
+    pub(super) fn take_back(&mut self, at: usize) {
+        self.buf.truncate(at);
+        self.settle();
+    }
+
+    /// Adds a message: `header` says how long it is, `parts` are its payload.
+    pub(super) fn push(&mut self, header: Header, parts: &[&[u8]], fds: Vec<OwnedFd>) {
+        debug_assert_eq!(header.size as usize, HEADER + parts.iter().map(|part| part.len()).sum::<usize>());
+        let at = self.reserve(0);
+        if !fds.is_empty() {
+            self.fds.push_back((self.dropped + at as u64, fds));
+        }
+        self.buf.extend_from_slice(&header.to_bytes());
+        for part in parts {
+            self.buf.extend_from_slice(part);
+        }
+        self.peak = self.peak.max(self.buf.len());
+    }
+
+    /// What is to be sent next.
+    pub(super) fn output(&self) -> Output<'_> {
+        let here = self.dropped + self.start as u64;
+        let index = |place: u64| usize::try_from(place - self.dropped).unwrap_or(usize::MAX);
+        let mut fds = Vec::new();
+        let mut marks = self.fds.iter();
+        let mut next = marks.next();
+        if let Some((place, owned)) = next
+            && *place == here
+        {
+            fds.extend(owned.iter().map(AsFd::as_fd));
+            next = marks.next();
+        }
+        let end = next.map_or(self.buf.len(), |(place, _)| index(*place));
+        Output { bytes: &self.buf[self.start..end], fds }
+    }
+
+    /// `count` bytes of [`output`](Self::output) have been sent, and with the first of them its descriptors.
+    ///
+    /// # Panics
+    /// If there were not so many.
+    pub(super) fn sent(&mut self, count: usize) {
+        assert!(count <= self.waiting(), "more was sent than there was");
+        self.start += count;
+        let here = self.dropped + self.start as u64;
+        while self.fds.front().is_some_and(|(place, _)| *place < here) {
+            self.fds.pop_front();
+        }
+        self.settle();
+    }
+
+    /// Starts afresh if everything is sent.
+    fn settle(&mut self) {
+        if self.start < self.buf.len() || self.start == 0 {
+            return;
+        }
+        self.dropped += self.start as u64;
+        self.start = 0;
+        self.buf.clear();
+        if self.buf.capacity() > NORMAL {
+            self.small = if self.peak > NORMAL { 0 } else { self.small + 1 };
+            if self.small >= PATIENCE {
+                self.buf.shrink_to(NORMAL);
+                self.small = 0;
+            }
+        }
+        self.peak = 0;
+    }
+
+    /// Gives back what is not needed for what is there now.
+    pub(super) fn trim(&mut self) {
+        self.buf.shrink_to_fit();
+        self.fds.shrink_to_fit();
+        self.small = 0;
+    }
+
+    /// Bytes of memory, and descriptors, that it holds.
+    pub(super) fn holds(&self) -> (usize, usize) {
+        (self.buf.capacity(), self.fds.iter().map(|(_, fds)| fds.len()).sum())
+    }
+}
