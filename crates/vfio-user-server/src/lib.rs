@@ -16,6 +16,7 @@ pub mod irq;
 mod memory;
 pub mod pci;
 pub mod protocol;
+mod sys;
 
 pub use device::{DeviceContext, DmaDone, PciDevice};
 pub use rustix::io::Errno;

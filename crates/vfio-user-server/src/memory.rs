@@ -1,4 +1,4 @@
-//! Shared memory, mapped: one of the two modules with `unsafe` in them.
+//! Shared memory, mapped: with [`crate::sys`], the only `unsafe` code of this crate.
 //!
 //! Another process may write to it at any time, so there are never references to it: bytes are copied in and out. Who
 //! makes a [`Mapping`] answers for the file's staying as large as the mapping (a sealed memfd, or a trusted owner): access
@@ -52,9 +52,9 @@ impl Mapping {
         self.writable
     }
 
-    /// Where the part starts in this process, for `process_vm_readv`.
+    /// Where the part starts in this process, for `process_vm_writev`.
     pub(crate) fn address(&self) -> usize {
-        self.map.as_ptr() as usize + self.delta
+        self.map.as_ptr().expose_provenance() + self.delta
     }
 
     /// Copies from the part. `false`, and nothing done, if the range is not within it.

@@ -1,0 +1,6 @@
+//! System calls that no library wraps: with [`crate::memory`], the only `unsafe` code of this crate. What is here is safe
+//! to call with any arguments.
+
+mod process_vm;
+
+pub(crate) use process_vm::write_guarded;
