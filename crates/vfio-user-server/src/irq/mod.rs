@@ -1,4 +1,16 @@
-//! Interrupts.
+//! Interrupts: INTx, a level; MSI and MSI-X, vectors; the error and the release request, vectors too.
+//!
+//! [`Interrupts`] holds the eventfds that the client has given, what it masks, and what has fired meanwhile. It belongs to
+//! one context and its thread. Firing takes no lock, allocates nothing and never waits, whatever the client does with
+//! its end of the eventfd.
+
+mod eventfd;
+mod interrupts;
+mod intx;
+mod signal;
+mod vectors;
+
+pub use interrupts::Interrupts;
 
 /// One vector that the client has set up, or masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,8 +22,8 @@ pub struct VectorInfo {
     pub vector: u32,
     /// It has an eventfd.
     pub assigned: bool,
-    /// It is held back.
+    /// It is held back: the client has masked it or, with INTx, has not let go of it since it fired.
     pub masked: bool,
-    /// It has fired while it was held back.
+    /// It has fired while it was held back; INTx: its level is high while it is.
     pub pending: bool,
 }

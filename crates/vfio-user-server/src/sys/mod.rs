@@ -1,6 +1,8 @@
 //! System calls that no library wraps: with [`crate::memory`], the only `unsafe` code of this crate. What is here is safe
 //! to call with any arguments.
 
+mod aio;
 mod process_vm;
 
+pub(crate) use aio::AioContext;
 pub(crate) use process_vm::write_guarded;

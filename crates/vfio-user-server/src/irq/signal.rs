@@ -1,0 +1,114 @@
+//! Signals eventfds without waiting.
+//!
+//! Asynchronous I/O does it, see [`AioContext`]. Where that is not to be had (a seccomp filter, a host that has given out
+//! all of its requests), the descriptor is made non-blocking and written to unless its counter is full. Between these
+//! steps a client can clear the flag and fill the counter, and so hold up the device until it reads: whoever runs
+//! clients that they do not trust should let io_setup(2) through.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
+use rustix::io::{Errno, write};
+
+use crate::sys::AioContext;
+
+/// Contexts that nobody uses now. They are kept for the next one: to end one takes some 30 ms.
+static IDLE: Mutex<Vec<AioContext>> = Mutex::new(Vec::new());
+
+/// The empty file that requests read.
+fn source() -> Option<BorrowedFd<'static>> {
+    static SOURCE: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    SOURCE
+        .get_or_init(|| memfd_create("vfio-user-signal", MemfdFlags::CLOEXEC).ok())
+        .as_ref()
+        .map(AsFd::as_fd)
+}
+
+/// Signals eventfds, and counts that.
+#[derive(Debug, Default)]
+pub(super) struct Signaller {
+    aio: Option<(AioContext, BorrowedFd<'static>)>,
+    /// It was tried to get a context.
+    tried: bool,
+    signalled: u64,
+}
+
+impl Signaller {
+    /// One that only writes, as where there is no asynchronous I/O.
+    #[cfg(test)]
+    pub(super) fn without_aio() -> Self {
+        Self { aio: None, tried: true, signalled: 0 }
+    }
+
+    /// Gets what [`signal`](Self::signal) needs. Called when an eventfd is set up, not when it is signalled.
+    pub(super) fn prepare(&mut self) {
+        if self.tried {
+            return;
+        }
+        self.tried = true;
+        let Some(source) = source() else { return };
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle.map_or_else(|| AioContext::new(source), Ok) {
+            Ok(context) => self.aio = Some((context, source)),
+            Err(error) => {
+                tracing::warn!(%error, "no asynchronous I/O: interrupts are written, which may wait")
+            }
+        }
+    }
+
+    /// Whether signals cannot wait.
+    #[cfg(test)]
+    pub(super) fn has_aio(&self) -> bool {
+        self.aio.is_some()
+    }
+
+    /// Whether a descriptor is an eventfd; `None` if that cannot be told here.
+    pub(super) fn is_eventfd(&self, fd: BorrowedFd<'_>) -> Option<bool> {
+        self.aio.as_ref().map(|(context, source)| context.is_eventfd(*source, fd))
+    }
+
+    /// Adds 1 to the counter of an eventfd. A full counter is signalled already.
+    pub(super) fn signal(&mut self, eventfd: BorrowedFd<'_>) {
+        self.signalled += 1;
+        if let Some((context, source)) = &mut self.aio
+            && context.signal(*source, eventfd).is_ok()
+        {
+            return;
+        }
+        if let Err(error) = write_unless_full(eventfd) {
+            tracing::debug!(%error, "an interrupt was not signalled");
+            self.signalled -= 1;
+        }
+    }
+
+    /// Signals so far.
+    pub(super) fn signalled(&self) -> u64 {
+        self.signalled
+    }
+}
+
+impl Drop for Signaller {
+    fn drop(&mut self) {
+        if let Some((context, _)) = self.aio.take() {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(context);
+        }
+    }
+}
+
+fn write_unless_full(eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = fcntl_getfl(eventfd)?;
+    if !flags.contains(OFlags::NONBLOCK) {
+        fcntl_setfl(eventfd, flags | OFlags::NONBLOCK)?;
+    }
+    let mut set = [PollFd::from_borrowed_fd(eventfd, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(&mut set, Some(&now))? == 0 || !set[0].revents().contains(PollFlags::OUT) {
+        return Ok(());
+    }
+    match write(eventfd, &1_u64.to_ne_bytes()) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
