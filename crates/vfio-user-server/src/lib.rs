@@ -9,6 +9,7 @@
 //! * [`device`]: the trait [`PciDevice`] that an author implements, and what its methods are given.
 //! * [`context`]: listens, serves one client at a time without ever blocking, and has one pollable descriptor.
 
+pub mod adapter;
 pub mod context;
 pub mod device;
 pub mod dma;

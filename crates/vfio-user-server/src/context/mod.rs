@@ -1,23 +1,49 @@
 //! Exports a device: listens, serves one client at a time without ever blocking, and has one pollable descriptor.
+//!
+//! A [`Context`] owns a device and all that surrounds it. Whoever polls its descriptor calls [`Context::turn`] when it is
+//! readable, on one thread; most hand it to an iothread with [`Context::spawn`]. A turn is bounded in messages, bytes and
+//! time, and what is left waits for the next, so contexts of one thread are served in turn.
+//!
+//! One register access goes: one `recvmsg`, the protocol's [`step`](crate::protocol::Session::step), a call of the device,
+//! one `send`. There is no lock on that way and, once buffers have grown, no allocation.
+//!
+//! While a client is served others wait in the listener's backlog. A client that does not negotiate, leaves a message
+//! unfinished, or does not take its replies is dropped at a deadline ([`Limits`]).
 
+mod builder;
+mod clients;
+mod connection;
+pub(crate) mod endpoint;
+mod handle;
+mod listener;
+mod look;
+pub(crate) mod poller;
+mod report;
+mod spawn;
+mod stats;
+mod turn;
+
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::PciDevice;
-use crate::dma::DmaPolicy;
+pub(crate) use builder::Options;
+pub use builder::{Builder, ListenError};
+pub use handle::Handle;
+pub use listener::Listen;
+pub use report::{Client, Report};
+pub use spawn::Exported;
+pub use stats::{LATENCIES, Stats};
 
-/// Where clients connect to.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Listen {
-    /// A socket file, made with mode 0600; a stale one is replaced, a live one refused. Unlinked in the end.
-    Path(PathBuf),
-    /// A name in the abstract namespace.
-    Abstract(Vec<u8>),
-    /// A socket that listens already, or one that is connected to the only client.
-    Fd(OwnedFd),
-}
+use self::connection::Connection;
+use self::endpoint::Endpoint;
+use self::handle::Shared;
+use self::listener::Listener;
+use self::poller::{Poller, Token};
+
+/// Maps that a [`Report`] lists.
+pub const MAX_REPORTED_MAPS: usize = 1024;
 
 /// Limits and deadlines of a context.
 #[derive(Debug, Clone)]
@@ -25,17 +51,29 @@ pub enum Listen {
 pub struct Limits {
     /// How long a client may take to negotiate. 10 s.
     pub negotiation: Duration,
-    /// How long a half-sent message may stay half, or replies unread. 30 s.
+    /// How long a message may stay half there, or replies unread. 30 s.
     pub stall: Duration,
     /// How long a client may take to answer a command of ours. 10 s.
     pub reply: Duration,
-    /// Maps at once. 65535.
+    /// Maps at once. 65535, the protocol's default, which is also the most that QEMU's client accepts.
     pub maps: usize,
     /// Bytes mapped at once. 8 TiB.
     pub mapped_bytes: u64,
 }
 
-/// The client's credentials when it connected.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            negotiation: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            reply: Duration::from_secs(10),
+            maps: 65_535,
+            mapped_bytes: 8 << 40,
+        }
+    }
+}
+
+/// A client's credentials when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Credentials {
@@ -47,195 +85,139 @@ pub struct Credentials {
     pub gid: u32,
 }
 
-/// What happens to a context. Told on its thread; the listener must not block.
+/// What happens to a context. Told on its thread; whoever is told must not block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A client has negotiated.
-    Attached(Credentials),
-    /// The client that had negotiated has gone, of itself or because of what it did; the text says why.
+    Attached(Option<Credentials>),
+    /// The client that had negotiated has gone, of itself or for what it did, as the text says. Its memory and its
+    /// interrupts have gone with it.
     Hangup(String),
 }
 
-/// What the context is doing.
+/// What a context is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// Waits for a client.
+    /// It waits for a client.
     Listening,
     /// A client has connected but has not negotiated.
     Negotiating,
-    /// Serves a client.
+    /// It serves a client.
     Serving,
-    /// The client has gone and no other is taken.
+    /// The client has gone, and no other is taken.
     Ended,
 }
 
-/// Sets a context up.
-#[allow(missing_debug_implementations)]
-pub struct Builder;
-
-#[allow(clippy::todo, unused_variables, missing_docs, clippy::unused_self)]
-impl Builder {
-    /// As [`DmaPolicy`] says; `Auto` if this is not called.
-    pub fn dma(self, policy: DmaPolicy) -> Self {
-        todo!()
-    }
-    /// Users that may connect; anybody who can reach the socket if this is not called.
-    pub fn allowed_uids(self, uids: impl IntoIterator<Item = u32>) -> Self {
-        todo!()
-    }
-    pub fn limits(self, limits: Limits) -> Self {
-        todo!()
-    }
-    /// Whether the context listens again after a hang-up (device state kept), or ends. Off if this is not called.
-    pub fn reconnect(self, on: bool) -> Self {
-        todo!()
-    }
-    /// Is told what happens.
-    pub fn on_event(self, listener: impl FnMut(Event) + Send + 'static) -> Self {
-        todo!()
-    }
-    /// Starts to listen. On error nothing is left behind, and the device is given back.
-    pub fn listen(self, listen: Listen) -> Result<Context, (ListenError, Box<dyn PciDevice>)> {
-        todo!()
-    }
-}
-
-/// Why a context cannot listen.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen")]
-#[non_exhaustive]
-pub struct ListenError {
-    /// The reason.
-    #[source]
-    pub source: std::io::Error,
+/// What a context is set up with, besides its device.
+struct Settings {
+    limits: Limits,
+    /// `None`: anybody.
+    allowed_uids: Option<Vec<u32>>,
+    reconnect: bool,
+    on_event: Box<dyn FnMut(Event) + Send>,
 }
 
 /// A device that is exported.
-#[derive(Debug)]
-pub struct Context;
+///
+/// ```no_run
+/// # fn device() -> Box<dyn vfio_user_server::PciDevice> { unimplemented!() }
+/// use vfio_user_server::context::{Context, Listen};
+///
+/// let iothread = iothread::IoThread::builder("IO v").start()?;
+/// let context = Context::builder(device()).listen(Listen::Path("/run/device.sock".into())).map_err(|(error, _)| error)?;
+/// let exported = context.spawn(&iothread.handle())?;
+/// # drop(exported);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Context {
+    poller: Arc<Poller>,
+    shared: Arc<Shared>,
+    settings: Settings,
+    /// `None` once no other client is taken.
+    listener: Option<Listener>,
+    connection: Option<Connection>,
+    /// `None` only while the context is being taken apart.
+    endpoint: Option<Box<dyn Endpoint>>,
+    /// Where the next connection's tokens begin, so that none is used twice.
+    next_token: u64,
+    /// What is watched for the client's letting go of INTx, and which of its changes that is. A duplicate: the client's
+    /// may be closed by the command that replaces it, and one that is closed while it is watched, and while the client
+    /// has it open, stays watched for ever.
+    resample: (Option<OwnedFd>, u64),
+    /// What the timer is set to.
+    armed: Option<Instant>,
+    /// Connections are not accepted before this: there was no room for one.
+    accept_after: Option<Instant>,
+    /// The next turn has work already.
+    again: bool,
+    /// Turns that were spent on the connection alone.
+    turns: u32,
+    /// Memory of the last look.
+    ready: Vec<Token>,
+}
 
-#[allow(clippy::todo, unused_variables, missing_docs, clippy::unused_self, clippy::missing_errors_doc)]
 impl Context {
-    pub fn builder(device: Box<dyn PciDevice>) -> Builder {
-        todo!()
+    /// Sets up the export of a device.
+    #[must_use]
+    pub fn builder(device: Box<dyn crate::PciDevice>) -> Builder {
+        Builder::new(device)
     }
-    /// Does what there is to do, within a budget, and never blocks. For loops other than an iothread: call it whenever
-    /// the descriptor is readable.
-    pub fn turn(&mut self) {
-        todo!()
-    }
+
+    /// A handle for other threads.
+    #[must_use]
     pub fn handle(&self) -> Handle {
-        todo!()
+        Handle(Arc::clone(&self.shared))
     }
-    /// Hands the context to an iothread.
-    pub fn spawn(self, iothread: &iothread::Handle) -> Result<Exported, iothread::Error> {
-        todo!()
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.handle().state()
+    }
+
+    /// Stops, and gives the device back: `None` if it has panicked, or is an adapted one.
+    #[must_use]
+    pub fn into_device(mut self) -> Option<Box<dyn crate::PciDevice>> {
+        self.close();
+        self.endpoint.take().and_then(Endpoint::into_device)
+    }
+
+    fn device_has_panicked(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.has_panicked())
+    }
+
+    /// Lets go of the client and of the socket.
+    fn close(&mut self) {
+        if let Some(endpoint) = &mut self.endpoint
+            && self.connection.take().is_some()
+        {
+            endpoint.hangup();
+        }
+        self.listener = None;
+        self.shared.close();
     }
 }
 
 impl AsFd for Context {
-    #[allow(clippy::todo)]
+    /// Readable when [`Context::turn`] has something to do. Belongs to the context: to be polled, nothing else.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        todo!()
+        self.poller.as_fd()
     }
 }
 
-/// A context that an iothread polls. Its drop stops it and waits until the iothread has let go of it.
-#[derive(Debug)]
-pub struct Exported;
-
-#[allow(clippy::todo, unused_variables, missing_docs, clippy::unused_self)]
-impl Exported {
-    pub fn handle(&self) -> &Handle {
-        todo!()
-    }
-    /// Stops it and gives the device back; `None` if the device has panicked. Blocks while a call of the device goes on.
-    pub fn finish(self) -> Option<Box<dyn PciDevice>> {
-        todo!()
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
-/// Looks at a context and steers it, from any thread.
-#[derive(Debug, Clone)]
-pub struct Handle;
-
-#[allow(clippy::todo, unused_variables, missing_docs, clippy::unused_self)]
-impl Handle {
-    /// Reads counters. Takes no lock, asks nobody.
-    pub fn stats(&self) -> Stats {
-        todo!()
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("state", &self.state())
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
-    pub fn state(&self) -> State {
-        todo!()
-    }
-    /// Has a report made on the context's thread, soon; `tell` is called there, and is dropped if the context goes.
-    pub fn report(&self, tell: impl FnOnce(Report) + Send + 'static) {
-        todo!()
-    }
-    /// Ends the client's connection, as if it had hung up.
-    pub fn disconnect(&self) {
-        todo!()
-    }
-    /// Calls `call` with the device on its thread, soon.
-    pub fn run(&self, call: impl FnOnce(&mut dyn PciDevice, &mut crate::DeviceContext<'_>) + Send + 'static) {
-        todo!()
-    }
-}
-
-/// Counters, from the start of the context.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Clients that have negotiated.
-    pub clients: u64,
-    /// Connections that were refused or ended before they had negotiated.
-    pub refused: u64,
-    /// Commands received.
-    pub commands: u64,
-    /// Of them, answered with an error.
-    pub errors: u64,
-    /// Region reads.
-    pub reads: u64,
-    /// Region writes.
-    pub writes: u64,
-    /// Bytes of region reads.
-    pub read_bytes: u64,
-    /// Bytes of region writes.
-    pub written_bytes: u64,
-    /// Interrupts signalled.
-    pub interrupts: u64,
-    /// DMA commands sent to the client.
-    pub dma_messages: u64,
-    /// Accesses by the time from the start of their turn to their answer: under 1, 2, 4, ... 32768 us, and the rest.
-    pub latency: [u64; 17],
-}
-
-/// What a context and its client are.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Report {
-    /// What it is doing.
-    pub state: State,
-    /// The client, if there is one.
-    pub client: Option<Client>,
-    /// Its maps, at most 1024 of them.
-    pub maps: Vec<crate::dma::MapInfo>,
-    /// How many there are.
-    pub map_count: usize,
-    /// Interrupts that are set up.
-    pub vectors: Vec<crate::irq::VectorInfo>,
-    /// Counters.
-    pub stats: Stats,
-}
-
-/// A client.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Client {
-    /// Who it is.
-    pub credentials: Option<Credentials>,
-    /// The version agreed on, and what the client said it can do.
-    pub peer: Option<crate::protocol::Peer>,
 }

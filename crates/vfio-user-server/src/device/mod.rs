@@ -1,10 +1,18 @@
 //! What an author implements, and what they are given to do it with.
 
+mod core;
 mod cx;
+mod endpoint;
+mod timers;
+mod transfer;
+mod watches;
 
 use std::any::Any;
 
+pub(crate) use self::core::{Completion, Completions};
 pub use cx::DeviceContext;
+pub(crate) use endpoint::PciEndpoint;
+pub(crate) use transfer::{Messenger, deadline};
 
 use crate::Errno;
 use crate::dma::DmaError;

@@ -19,7 +19,8 @@ pub(super) fn is_eventfd(signaller: &Signaller, fd: BorrowedFd<'_>) -> bool {
     signaller.is_eventfd(fd).unwrap_or_else(|| is_named_so(fd))
 }
 
-fn is_named_so(fd: BorrowedFd<'_>) -> bool {
+/// The answer of /proc.
+pub(crate) fn is_named_so(fd: BorrowedFd<'_>) -> bool {
     // A file system in user space is not asked.
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     if !statx(fd, c"", flags, StatxFlags::TYPE).is_ok_and(|stat| stat.stx_mode & TYPE == 0) {

@@ -52,6 +52,16 @@ impl DeferredTable {
         AccessToken(self.next << SLOT_BITS | slot)
     }
 
+    /// The number that the next token will be made of.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Goes on from another connection's numbers.
+    pub(super) fn begin_at(&mut self, next: u64) {
+        self.next = next;
+    }
+
     /// Remembers an access. There must be room: [`len`](Self::len) below 256.
     pub(super) fn insert(&mut self, token: AccessToken, deferred: Deferred) {
         let slot = slot(token);

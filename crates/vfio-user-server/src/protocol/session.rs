@@ -229,6 +229,23 @@ impl Session {
         self.engine.fail_access(token, error);
     }
 
+    /// Whether commands must wait at present: see [`Step::Blocked`].
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.engine.blocked()
+    }
+
+    /// What the next session of the same target is to [begin its tokens at](Self::begin_tokens_at).
+    #[must_use]
+    pub fn next_token(&self) -> u64 {
+        self.engine.deferred.next()
+    }
+
+    /// Makes tokens that no earlier session has made, so that a late completion of one of theirs finds nothing.
+    pub fn begin_tokens_at(&mut self, next: u64) {
+        self.engine.deferred.begin_at(next);
+    }
+
     /// Accesses that wait for their completion.
     #[must_use]
     pub fn deferred(&self) -> usize {

@@ -2,7 +2,9 @@
 //! to call with any arguments.
 
 mod aio;
+mod duplicate;
 mod process_vm;
 
 pub(crate) use aio::AioContext;
+pub(crate) use duplicate::duplicate;
 pub(crate) use process_vm::write_guarded;

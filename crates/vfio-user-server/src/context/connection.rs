@@ -1,0 +1,226 @@
+//! One client's connection: its sockets, and the protocol's state.
+//!
+//! All I/O says `MSG_DONTWAIT` for itself: a socket that was passed in stays shared with whoever passed it, and so do its
+//! flags.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use fd_closer::Received;
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use super::listener::Accepted;
+use super::{Credentials, Limits};
+use crate::device::Messenger;
+use crate::protocol::{Channel, Counters, Session};
+
+/// The most descriptors that the kernel passes at once.
+const MAX_FDS: usize = 253;
+/// Descriptors that we send at once, at most.
+const MAX_SENT_FDS: usize = 16;
+
+/// What a read has brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Nothing: there is nothing now, or nothing is to be read now.
+    Nothing,
+    /// Bytes, which the session has.
+    Bytes {
+        /// How many.
+        count: usize,
+        /// There may be more at once: the room was filled, or descriptors came, at which a read stops.
+        more: bool,
+    },
+    /// The connection has ended, and why.
+    End(&'static str),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) session: Session,
+    stream: Option<OwnedFd>,
+    twin: Option<OwnedFd>,
+    pub(super) credentials: Option<Credentials>,
+    /// The device knows of the client.
+    pub(super) negotiated: bool,
+    /// When it was accepted.
+    pub(super) since: Instant,
+    /// Since when a message has been half there.
+    pub(super) partial_since: Option<Instant>,
+    /// Since when the client has taken nothing of what waits for it.
+    pub(super) stuck_since: Option<Instant>,
+    /// The stream cannot be trusted any more: what waits is sent, if it can be at once, and that is all.
+    pub(super) ending: Option<String>,
+    /// There may be commands that had to wait when it was last tried.
+    pub(super) blocked: bool,
+    /// What the stream is watched for: to read, to write.
+    pub(super) interest: (bool, bool),
+    /// What the session has counted that the context has, too.
+    pub(super) counted: Counters,
+}
+
+impl Connection {
+    pub(super) fn new(accepted: Accepted, session: Session, now: Instant) -> Self {
+        Self {
+            session,
+            stream: Some(accepted.stream),
+            twin: None,
+            credentials: accepted.credentials,
+            negotiated: false,
+            since: now,
+            partial_since: None,
+            stuck_since: None,
+            ending: None,
+            blocked: false,
+            interest: (true, false),
+            counted: Counters::default(),
+        }
+    }
+
+    /// A socket, if there is one for this channel.
+    pub(super) fn socket(&self, channel: Channel) -> Option<BorrowedFd<'_>> {
+        match channel {
+            Channel::Main => self.stream.as_ref(),
+            Channel::Twin => self.twin.as_ref(),
+        }
+        .map(AsFd::as_fd)
+    }
+
+    /// Our end of the socket for our commands.
+    pub(super) fn set_twin(&mut self, socket: OwnedFd) {
+        self.twin = Some(socket);
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, channel: Channel) -> Read {
+        let socket = match channel {
+            Channel::Main => &self.stream,
+            Channel::Twin => &self.twin,
+        };
+        let Some(socket) = socket else { return Read::Nothing };
+        let room = self.session.spare(channel);
+        let size = room.len();
+        if size == 0 {
+            return Read::Nothing;
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let message = match recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags) {
+            Ok(message) => message,
+            Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
+            Err(Errno::CONNRESET | Errno::PIPE) => return Read::End("the client has closed the connection"),
+            Err(_) => return Read::End("the socket has failed"),
+        };
+        let mut had_fds = false;
+        let fds = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        let fds = fds.flatten().map(Received::from).inspect(|_| had_fds = true);
+        if message.bytes == 0 {
+            drop(fds);
+            return Read::End("the client has closed the connection");
+        }
+        self.session.received(channel, message.bytes, fds);
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            // Whose they were cannot be told. It happens when this process has no room for more.
+            return Read::End("descriptors of the client could not be received");
+        }
+        Read::Bytes { count: message.bytes, more: had_fds || message.bytes == size }
+    }
+
+    /// Sends what waits, as far as the client takes it. An error ends the connection.
+    pub(super) fn flush(&mut self, now: Instant) -> Result<(), &'static str> {
+        self.flush_channel(Channel::Twin, now)?;
+        self.flush_channel(Channel::Main, now)
+    }
+
+    fn flush_channel(&mut self, channel: Channel, now: Instant) -> Result<(), &'static str> {
+        loop {
+            let socket = match channel {
+                Channel::Main => &self.stream,
+                Channel::Twin => &self.twin,
+            };
+            let Some(socket) = socket else { return Ok(()) };
+            let output = self.session.output(channel);
+            if output.bytes.is_empty() {
+                if channel == Channel::Main {
+                    self.stuck_since = None;
+                }
+                return Ok(());
+            }
+            match send(socket.as_fd(), output.bytes, &output.fds) {
+                Ok(count) => {
+                    self.session.sent(channel, count);
+                    self.stuck_since = None;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::NOBUFS) => {
+                    self.stuck_since.get_or_insert(now);
+                    return Ok(());
+                }
+                Err(Errno::TOOMANYREFS) => return Err("too many descriptors are on their way to the client"),
+                Err(_) => return Err("the client has closed the connection"),
+            }
+        }
+    }
+
+    /// The earliest time at which the client has been waited for long enough, and for what.
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<(Instant, &'static str)> {
+        let negotiation = (!self.negotiated).then_some(self.since);
+        let after = |start: Option<Instant>, patience, why| Some((start?.checked_add(patience)?, why));
+        let all = [
+            after(negotiation, limits.negotiation, "the client has not negotiated in time"),
+            after(self.partial_since, limits.stall, "the client has left a message unfinished for too long"),
+            after(self.stuck_since, limits.stall, "the client has not taken its replies in time"),
+        ];
+        all.into_iter().flatten().min_by_key(|(when, _)| *when)
+    }
+}
+
+/// Sends bytes, with descriptors on the first of them.
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if fds.is_empty() {
+        return rustix::net::send(socket, bytes, flags);
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SENT_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::TOOMANYREFS);
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
+}
+
+impl Drop for Connection {
+    /// A socket may hold descriptors that nobody has read, whose close may block.
+    fn drop(&mut self) {
+        fd_closer::close_all(self.stream.take().into_iter().chain(self.twin.take()));
+    }
+}
+
+impl Messenger for Session {
+    fn dma_read(&mut self, address: u64, count: u64) -> Option<u16> {
+        Self::dma_read(self, address, count)
+    }
+
+    fn dma_write(&mut self, address: u64, data: &[u8]) -> Option<u16> {
+        Self::dma_write(self, address, data)
+    }
+
+    fn abandon(&mut self, id: u16) {
+        Self::abandon(self, id);
+    }
+
+    fn largest(&self) -> usize {
+        usize::try_from(self.max_dma()).unwrap_or(usize::MAX)
+    }
+}

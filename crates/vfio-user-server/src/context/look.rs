@@ -1,0 +1,154 @@
+//! Everything in a turn but the connection's input: descriptors that are ready, what other threads ask, time.
+
+use std::time::Instant;
+
+use super::Context;
+use super::connection::Read;
+use super::endpoint::Endpoint;
+use super::handle::Job;
+use super::poller::Token;
+use super::turn::COMMANDS_PER_LOOK;
+use crate::protocol::Channel;
+
+impl Context {
+    /// Looks at everything but the connection's input.
+    pub(super) fn look(&mut self, now: Instant, served: bool) {
+        self.turns = 0;
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poller.fetch(&mut ready);
+        for token in &ready {
+            match *token {
+                Token::Listener => {}
+                Token::Connection => self.connection_ready(served, now),
+                Token::Twin => self.read_twin(now),
+                Token::Timer => {
+                    self.poller.clear_timer();
+                    self.armed = None;
+                }
+                Token::Wake => self.poller.clear_wake(),
+                Token::Resample => self.with_endpoint(|endpoint| endpoint.resampled()),
+                Token::Watch(number) => self.with_endpoint(|endpoint| endpoint.watch_ready(number)),
+                Token::Doorbell(number) => self.with_endpoint(|endpoint| endpoint.doorbell_ready(number)),
+            }
+        }
+        self.ready = ready;
+        self.run_jobs();
+        self.check_deadline(now);
+        self.with_endpoint(|endpoint| endpoint.serve_time());
+        // Commands that waited for the device may go on; this also executes what the last turn left.
+        let mut commands = 0;
+        self.execute(&mut commands, now);
+        self.accept(now);
+    }
+
+    pub(super) fn with_endpoint(&mut self, call: impl FnOnce(&mut Box<dyn Endpoint>)) {
+        if let Some(endpoint) = &mut self.endpoint {
+            call(endpoint);
+        }
+    }
+
+    /// The connection is ready, but there was nothing to read, or nothing is to be read: there is room to write, or the
+    /// client has gone.
+    fn connection_ready(&mut self, served: bool, now: Instant) {
+        let Some(connection) = &self.connection else { return };
+        let gone = !served && connection.interest == (false, false);
+        if gone {
+            self.hang_up("the client has closed the connection".to_owned());
+        } else {
+            self.flush(now);
+        }
+    }
+
+    fn read_twin(&mut self, now: Instant) {
+        for _ in 0..COMMANDS_PER_LOOK {
+            let Some(connection) = &mut self.connection else { return };
+            match connection.read(Channel::Twin) {
+                Read::Bytes { more, .. } => {
+                    let mut commands = 0;
+                    self.execute(&mut commands, now);
+                    if !more {
+                        return;
+                    }
+                }
+                Read::Nothing => return,
+                Read::End(_) => {
+                    return self.hang_up("the client has closed the socket for our commands".to_owned());
+                }
+            }
+        }
+    }
+
+    fn run_jobs(&mut self) {
+        if !self.shared.has_jobs() {
+            return;
+        }
+        for job in self.shared.take_jobs() {
+            match job {
+                Job::Report(tell) => tell(self.report()),
+                Job::Disconnect => {
+                    if self.connection.is_some() {
+                        self.hang_up("the connection was ended here".to_owned());
+                    }
+                }
+                Job::Run(call) => self.with_endpoint(|endpoint| endpoint.run(call)),
+            }
+        }
+    }
+
+    fn check_deadline(&mut self, now: Instant) {
+        let limits = &self.settings.limits;
+        let passed = self.connection.as_ref().and_then(|connection| connection.deadline(limits));
+        if let Some((_, why)) = passed.filter(|(when, _)| *when <= now) {
+            self.hang_up(why.to_owned());
+        }
+    }
+
+    /// Reads from the client only while there is room for it, and waits for room to write only while something waits.
+    pub(super) fn watch_what_matters(&mut self, now: Instant, executed: bool) {
+        let Some(connection) = &mut self.connection else { return };
+        let since = connection.partial_since.filter(|_| !executed).unwrap_or(now);
+        connection.partial_since = connection.session.has_partial_message().then_some(since);
+        let room = !connection.session.spare(Channel::Main).is_empty();
+        let interest = (room, connection.stuck_since.is_some());
+        if interest != connection.interest {
+            connection.interest = interest;
+            if let Some(socket) = connection.socket(Channel::Main) {
+                self.poller.modify(socket, Token::Connection, interest.0, interest.1);
+            }
+        }
+    }
+
+    /// Watches the eventfd with which the client lets go of INTx, if that has become another.
+    pub(super) fn watch_resample(&mut self) {
+        let Some(endpoint) = &self.endpoint else { return };
+        let (fd, change) = endpoint.resample_fd();
+        if change == self.resample.1 {
+            return;
+        }
+        let new = fd.and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0).ok());
+        if let Some(old) = self.resample.0.take() {
+            self.poller.remove(&old);
+        }
+        if let Some(new) = &new
+            && let Err(error) = self.poller.add(new, Token::Resample, true, false)
+        {
+            tracing::warn!(%error, "the eventfd with which a client lets go of INTx cannot be watched");
+        }
+        self.resample = (new, change);
+    }
+
+    /// Sets the timer, if it would come too late. One that comes too early does no harm and needs no system call now.
+    pub(super) fn arm(&mut self, now: Instant) {
+        let limits = &self.settings.limits;
+        let client = self.connection.as_ref().and_then(|connection| connection.deadline(limits));
+        let device = self.endpoint.as_ref().and_then(|endpoint| endpoint.next_due());
+        let times = [client.map(|(when, _)| when), device, self.accept_after];
+        let Some(due) = times.into_iter().flatten().min() else { return };
+        if due <= now {
+            self.again = true;
+        } else if self.armed.is_none_or(|armed| due < armed) {
+            self.poller.set_timer(Some(due), Instant::now());
+            self.armed = Some(due);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! A turn of a context: the one way in which anything happens.
+//!
+//! Most turns are a register access and nothing else, so a turn looks at the connection first, and at everything else only
+//! if there was nothing, or in every eighth turn, or when something else is known to wait. Nothing is missed by that: the
+//! context's descriptor stays readable for what was not looked at.
+
+use std::time::{Duration, Instant};
+
+use super::clients::attach;
+use super::connection::Read;
+use super::endpoint::Endpoint;
+use super::poller::Token;
+use super::{Context, State};
+use crate::device::{Completion, deadline};
+use crate::protocol::{Channel, Session, Step};
+
+/// Commands executed per turn.
+const MAX_COMMANDS: usize = 128;
+/// Bytes read per turn, or a little more.
+const MAX_BYTES: usize = 256 << 10;
+/// How long a turn goes on taking commands.
+const MAX_TIME: Duration = Duration::from_micros(100);
+/// Commands executed between looks at the clock, which costs as much as a small access.
+pub(super) const COMMANDS_PER_LOOK: usize = 16;
+/// Turns that may go by with the connection alone.
+const TURNS_PER_LOOK: u32 = 8;
+
+impl Context {
+    /// Does what there is to do, within a budget, and never blocks. To be called when the descriptor is readable, always on
+    /// the same thread.
+    pub fn turn(&mut self) {
+        let now = Instant::now();
+        self.begin(now);
+        let read = self.read();
+        let served = read != Read::Nothing;
+        self.turns += 1;
+        if served {
+            self.serve(read, now);
+        }
+        if !served || self.turns >= TURNS_PER_LOOK {
+            self.look(now, served);
+        }
+        self.finish(now);
+    }
+
+    /// Tries the work that an access is, without being told that there is one. `false` if there was none; then this has cost
+    /// one system call.
+    pub(super) fn poll(&mut self) -> bool {
+        if self.again || self.shared.has_jobs() {
+            self.turn();
+            return true;
+        }
+        let read = self.read();
+        if read == Read::Nothing {
+            return false;
+        }
+        let now = Instant::now();
+        self.begin(now);
+        self.serve(read, now);
+        self.turns += 1;
+        if self.turns >= TURNS_PER_LOOK {
+            self.look(now, true);
+        }
+        self.finish(now);
+        true
+    }
+
+    fn begin(&mut self, now: Instant) {
+        if std::mem::take(&mut self.again) {
+            self.poller.clear_wake();
+        }
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.begin_turn(now);
+        }
+    }
+
+    /// Reads once from the client, unless what it has sent before has not been executed yet.
+    fn read(&mut self) -> Read {
+        match &mut self.connection {
+            Some(connection) if connection.ending.is_none() => connection.read(Channel::Main),
+            _ => Read::Nothing,
+        }
+    }
+
+    /// Executes what a read has brought, reads on while there is more, and answers.
+    fn serve(&mut self, mut read: Read, now: Instant) {
+        let mut bytes = 0;
+        let mut commands = 0;
+        loop {
+            match read {
+                Read::Nothing => break,
+                Read::End(why) => {
+                    self.execute(&mut commands, now);
+                    // A client that only sends no more still gets what it has asked for.
+                    self.flush(now);
+                    return self.hang_up(why.to_owned());
+                }
+                Read::Bytes { count, more } => {
+                    bytes += count;
+                    self.execute(&mut commands, now);
+                    if !more || bytes >= MAX_BYTES || self.again {
+                        break;
+                    }
+                }
+            }
+            read = self.read();
+        }
+        self.flush(now);
+    }
+
+    /// Executes commands that are there, as far as the budget goes.
+    pub(super) fn execute(&mut self, commands: &mut usize, now: Instant) {
+        let (Some(connection), Some(endpoint)) = (&mut self.connection, &mut self.endpoint) else { return };
+        let reply_deadline = deadline(now, self.settings.limits.reply);
+        connection.blocked = false;
+        while connection.ending.is_none() {
+            match connection.session.step(&mut **endpoint) {
+                Ok(Step::Executed { .. }) => {}
+                Ok(Step::NeedInput) => break,
+                Ok(Step::Blocked) => {
+                    connection.blocked = true;
+                    break;
+                }
+                Err(violation) => {
+                    connection.ending = Some(violation.to_string());
+                    break;
+                }
+            }
+            if !connection.negotiated && connection.session.peer().is_some() {
+                attach(connection, endpoint, &mut self.settings.on_event);
+                if let Some(twin) = connection.socket(Channel::Twin)
+                    && let Err(error) = self.poller.add(twin, Token::Twin, true, false)
+                {
+                    connection.ending =
+                        Some(format!("the socket for our commands cannot be watched: {error}"));
+                }
+                self.shared.counters.clients.add(1);
+                self.shared.set_state(State::Serving);
+            }
+            // What a device starts or completes in a call goes out right after it.
+            endpoint.pump(&mut connection.session, reply_deadline);
+            answer_deferred(&mut connection.session, &mut **endpoint);
+            *commands += 1;
+            if commands.is_multiple_of(COMMANDS_PER_LOOK)
+                && (*commands >= MAX_COMMANDS || now.elapsed() >= MAX_TIME)
+            {
+                self.again = true;
+                break;
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self, now: Instant) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(why) = connection.flush(now) {
+            self.hang_up(why.to_owned());
+        }
+    }
+
+    /// What every turn ends with: answers, statistics, and when the next is due.
+    fn finish(&mut self, now: Instant) {
+        if let (Some(connection), Some(endpoint)) = (&mut self.connection, &mut self.endpoint) {
+            endpoint.pump(&mut connection.session, deadline(now, self.settings.limits.reply));
+            answer_deferred(&mut connection.session, &mut **endpoint);
+        }
+        self.flush(now);
+        // What was waited for may have come in this very turn.
+        self.again |= self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.blocked && !connection.session.is_blocked());
+        let ending = self.connection.as_mut().and_then(|connection| connection.ending.take());
+        if let Some(why) = ending {
+            self.hang_up(why);
+        }
+        let executed = self.count(now);
+        self.watch_what_matters(now, executed);
+        self.watch_resample();
+        self.arm(now);
+        if self.again {
+            self.poller.wake();
+        }
+    }
+
+    /// Brings the counters up to date. Whether commands were executed since the last time.
+    fn count(&mut self, now: Instant) -> bool {
+        let counters = &self.shared.counters;
+        if let Some(endpoint) = &mut self.endpoint {
+            let answered = endpoint.take_answered();
+            if answered > 0 {
+                counters.answered(answered, now.elapsed());
+            }
+            counters.interrupts.set(endpoint.interrupts());
+        }
+        let Some(connection) = &mut self.connection else { return false };
+        counters.take(connection.session.counters(), &mut connection.counted)
+    }
+}
+
+/// Answers the deferred accesses that the device has completed.
+fn answer_deferred(session: &mut Session, endpoint: &mut dyn Endpoint) {
+    let completions = endpoint.completions();
+    if completions.list.is_empty() {
+        return;
+    }
+    for completion in completions.list.drain(..) {
+        match completion {
+            Completion::Read(token, place) => session.complete_read(token, &completions.bytes[place]),
+            Completion::Write(token) => session.complete_write(token),
+            Completion::Failed(token, error) => session.fail(token, error),
+        }
+    }
+    completions.bytes.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::super::Listen;
+    use super::*;
+    use crate::pci::{Bar, PciSpec};
+    use crate::{DeviceContext, Errno, PciDevice};
+
+    struct Nothing;
+
+    impl PciDevice for Nothing {
+        fn spec(&self) -> PciSpec {
+            PciSpec::builder(1, 2).bar(0, Bar::registers(4096)).build().unwrap()
+        }
+
+        fn read(&mut self, _: &mut DeviceContext<'_>, _: u8, _: u64, data: &mut [u8]) -> Result<(), Errno> {
+            data.fill(7);
+            Ok(())
+        }
+
+        fn write(&mut self, _: &mut DeviceContext<'_>, _: u8, _: u64, _: &[u8]) -> Result<(), Errno> {
+            Ok(())
+        }
+
+        fn reset(&mut self, _: &mut DeviceContext<'_>) {}
+    }
+
+    fn message(command: u16, body: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(16 + body.len()).unwrap();
+        let header =
+            [&1_u16.to_ne_bytes()[..], &command.to_ne_bytes(), &size.to_ne_bytes(), &[0; 8]].concat();
+        [header, body.to_vec()].concat()
+    }
+
+    fn serving() -> (Context, UnixStream) {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let context = Context::builder(Box::new(Nothing)).listen(Listen::Fd(server.into()));
+        let mut context = context.map_err(|(error, _)| error).unwrap();
+        client.write_all(&message(1, &[0; 4])).unwrap();
+        while context.state() != State::Serving {
+            context.turn();
+        }
+        assert!(client.read(&mut [0; 4096]).unwrap() > 16);
+        (context, client)
+    }
+
+    #[test]
+    fn an_access_takes_none_of_the_locks_that_others_may_hold() {
+        let (mut context, mut client) = serving();
+        let handle = context.handle();
+        // The one lock there is. An access that took it would not come back.
+        let held = handle.lock_jobs();
+        let access = message(9, &[&[0; 12][..], &4_u32.to_ne_bytes()].concat());
+        for _ in 0..1000 {
+            client.write_all(&access).unwrap();
+            context.turn();
+            let mut reply = [0; 36];
+            client.read_exact(&mut reply).unwrap();
+            assert_eq!(reply[32..], [7; 4]);
+        }
+        drop(held);
+    }
+
+    #[test]
+    fn a_turn_is_bounded_and_the_rest_is_not_forgotten() {
+        let (mut context, mut client) = serving();
+        let access = message(10, &[&[0; 12][..], &4_u32.to_ne_bytes(), &[0; 4]].concat());
+        client.write_all(&access.repeat(1000)).unwrap();
+        let before = context.handle().stats().writes;
+        context.turn();
+        let first = context.handle().stats().writes - before;
+        assert!((1..=MAX_COMMANDS as u64 + 1).contains(&first), "{first}");
+        client.set_nonblocking(true).unwrap();
+        let mut turns = 1;
+        while context.handle().stats().writes - before < 1000 {
+            assert!(context.again, "the next turn is asked for");
+            context.turn();
+            let _ = client.read(&mut [0; 65536]);
+            turns += 1;
+            assert!(turns < 1000);
+        }
+        assert!(turns >= 1000 / MAX_COMMANDS);
+    }
+}

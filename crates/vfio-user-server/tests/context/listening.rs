@@ -1,0 +1,88 @@
+//! Where a context listens.
+
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+use iothread::IoThread;
+use vfio_user_server::context::{Context, Listen};
+
+use crate::support::*;
+
+fn reason(listen: Listen) -> String {
+    let (error, _device) = Context::builder(device().0).listen(listen).unwrap_err();
+    error.io_error().to_string()
+}
+
+#[test]
+fn a_socket_file_is_private_and_goes_with_its_context() {
+    let mut house = House::new(|builder| builder);
+    let mode = std::fs::metadata(&house.path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode & 0o077, 0);
+    drop(house.exported.take());
+    assert!(!house.path.exists());
+    assert_eq!(std::fs::read_dir(house.folder()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_stale_file_is_replaced_and_a_live_one_is_not() {
+    let house = House::new(|builder| builder);
+    assert!(reason(Listen::Path(house.path.clone())).contains("Address already in use"));
+    house.connect();
+    let stale = house.folder().join("stale.sock");
+    drop(UnixListener::bind(&stale).unwrap());
+    let context =
+        Context::builder(device().0).listen(Listen::Path(stale.clone())).map_err(|(e, _)| e).unwrap();
+    assert!(UnixStream::connect(&stale).is_ok());
+    drop(context);
+    assert!(!stale.exists());
+    let plain = house.folder().join("plain");
+    std::fs::write(&plain, "mine").unwrap();
+    assert!(reason(Listen::Path(plain.clone())).contains("Address already in use"));
+    assert_eq!(std::fs::read_to_string(plain).unwrap(), "mine");
+    assert!(reason(Listen::Path(house.folder().join("no/such/folder"))).contains("No such file"));
+    assert!(reason(Listen::Path("x".repeat(200).into())).contains("too long"));
+}
+
+#[test]
+fn abstract_names_and_inherited_sockets_serve_as_well() {
+    let iothread = IoThread::builder("IO test").start().unwrap();
+    let name = format!("vfio-user-test-{}", std::process::id());
+    let start = |listen| {
+        let context = Context::builder(device().0).listen(listen).map_err(|(error, _)| error).unwrap();
+        context.spawn(&iothread.handle()).unwrap()
+    };
+    let by_name = start(Listen::Abstract(name.clone().into_bytes()));
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let mut client = Client::over(UnixStream::connect_addr(&address).unwrap());
+    client.negotiate();
+    assert_eq!(client.read(0, VALUE), 0);
+    drop(by_name);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inherited");
+    let listener = OwnedFd::from(UnixListener::bind(&path).unwrap());
+    let _inherited = start(Listen::Fd(listener));
+    let mut client = Client::connect(&path);
+    assert_eq!(client.read(0, VALUE), 0);
+
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let _connected = start(Listen::Fd(theirs.into()));
+    let mut client = Client::over(ours);
+    client.negotiate();
+    assert_eq!(client.read(0, VALUE), 0);
+
+    let pipe = rustix::pipe::pipe().unwrap().0;
+    assert!(!reason(Listen::Fd(pipe)).is_empty());
+}
+
+#[test]
+fn only_allowed_users_get_in() {
+    let uid = rustix::process::getuid().as_raw();
+    let house = House::new(|builder| builder.allowed_uids([uid + 1]));
+    let mut client = Client::silent(&house.path);
+    client.wait_closed();
+    let house = House::new(|builder| builder.allowed_uids([uid + 1, uid]));
+    assert_eq!(house.connect().read(0, VALUE), 0);
+}
