@@ -86,6 +86,13 @@ impl ConfigSpace {
         self.command() & COMMAND_INTX_DISABLE != 0
     }
 
+    /// Shows the level of the interrupt pin in the status register. It is shown even while the driver does not want the pin:
+    /// that is how it finds out whose interrupt it was.
+    pub(crate) fn show_interrupt(&mut self, high: bool) {
+        let others = self.status() & !STATUS_INTERRUPT;
+        put16(&mut self.bytes, STATUS, others | if high { STATUS_INTERRUPT } else { 0 });
+    }
+
     /// MSI is switched on, as the capability says. (Clients that handle MSI themselves need not show it here.)
     pub fn msi_enabled(&self) -> bool {
         self.msi_control() & MSI_ENABLE != 0
@@ -354,6 +361,11 @@ mod tests {
         space.write(6, &[0, 0]);
         assert_eq!(space.status(), 0xf910);
         space.write(6, &[0xff, 0x28]);
+        assert_eq!(space.status(), 0xd110);
+        space.show_interrupt(true);
+        space.write(6, &[0xff, 0]);
+        assert_eq!(space.status(), 0xd118);
+        space.show_interrupt(false);
         assert_eq!(space.status(), 0xd110);
         let errors = space.capability(0x10).unwrap() + 10;
         space.poke_u8(errors, 0x1f);

@@ -33,6 +33,8 @@ pub(super) const COMMAND_WRITABLE: u16 =
     COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | 0x100 | COMMAND_INTX_DISABLE;
 /// Error bits, cleared by writing 1: parity (8, 15), aborts (11, 12, 13), system error (14).
 pub(super) const STATUS_CLEARED: u16 = 0xf900;
+/// The level of the interrupt pin, whatever the command register says of it.
+pub(super) const STATUS_INTERRUPT: u16 = 8;
 pub(super) const STATUS_CAPABILITIES: u16 = 0x10;
 
 pub(super) const BAR_IO: u32 = 1;
