@@ -96,8 +96,9 @@ impl DeviceContext<'_> {
     }
 
     /// Sets the level of the interrupt pin. While it is high the client is interrupted, again each time that its guest
-    /// has served the interrupt.
+    /// has served the interrupt. The status register shows it.
     pub fn set_intx(&mut self, high: bool) {
+        self.core.config.show_interrupt(high);
         self.core.irqs.set_intx(high);
     }
 
