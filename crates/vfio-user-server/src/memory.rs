@@ -3,7 +3,7 @@
 //! Another process may write to it at any time, so there are never references to it: bytes are copied in and out. Who
 //! makes a [`Mapping`] answers for the file's staying as large as the mapping (a sealed memfd, or a trusted owner): access
 //! to a mapping past its file's end would end this process.
-#![allow(unsafe_code, reason = "copies from and to memory that other processes share")]
+#![expect(unsafe_code, reason = "copies from and to memory that other processes share")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
