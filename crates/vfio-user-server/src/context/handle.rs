@@ -101,7 +101,7 @@ impl Handle {
     }
 
     /// Calls `call` with the device, on its thread, soon. It must not block. What was asked by one thread is done in that
-    /// order. For an adapted [`ServerBackend`](vfio_user::ServerBackend), which is no [`PciDevice`], it is dropped uncalled.
+    /// order. For an adapted `ServerBackend`, which is no [`PciDevice`], it is dropped uncalled.
     ///
     /// A device's own type is had by way of [`Any`](std::any::Any):
     /// `(device as &mut dyn Any).downcast_mut::<MyDevice>()`.

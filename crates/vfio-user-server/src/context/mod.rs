@@ -28,6 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "adapter")]
 pub(crate) use builder::Options;
 pub use builder::{Builder, ListenError};
 pub use handle::Handle;

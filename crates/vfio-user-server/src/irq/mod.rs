@@ -10,6 +10,7 @@ mod intx;
 mod signal;
 mod vectors;
 
+#[cfg(feature = "adapter")]
 pub(crate) use eventfd::is_named_so as is_eventfd;
 pub use interrupts::Interrupts;
 

@@ -2,9 +2,11 @@
 //! to call with any arguments.
 
 mod aio;
+#[cfg(feature = "adapter")]
 mod duplicate;
 mod process_vm;
 
 pub(crate) use aio::AioContext;
+#[cfg(feature = "adapter")]
 pub(crate) use duplicate::duplicate;
 pub(crate) use process_vm::write_guarded;
