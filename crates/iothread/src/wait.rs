@@ -29,13 +29,29 @@ pub(crate) struct Polling {
     version: u64,
     next_look: Instant,
     next_sweep: Instant,
+    turn: Option<Turn>,
+}
+
+/// A turn that brought work for a handler with a hook, until the next wait.
+#[derive(Debug)]
+struct Turn {
+    start: Instant,
+    polled: bool,
+    /// Calls that it had to make.
+    calls: u32,
 }
 
 impl Polling {
     pub(crate) fn new(settings: &PollSettings) -> Self {
         let version = settings.version();
         let now = Instant::now();
-        Self { adaptive: Adaptive::new(settings.limits()), version, next_look: now, next_sweep: now }
+        Self {
+            adaptive: Adaptive::new(settings.limits()),
+            version,
+            next_look: now,
+            next_sweep: now,
+            turn: None,
+        }
     }
 }
 
@@ -50,11 +66,16 @@ enum Outcome {
 impl EventLoop {
     /// Waits for events, and not at all if there is work. The one place where the thread blocks.
     pub(crate) fn wait(&mut self, events: &mut [Event]) -> usize {
+        let turn = self.polling.turn.take();
         if self.stopping || !self.closures.is_empty() || self.shared.inbox.pending() {
             return self.fetch(events, Some(Duration::ZERO));
         }
         self.update();
         let start = Instant::now();
+        if let Some(Turn { start: began, polled, calls }) = turn {
+            let turn_ns = nanos(start.saturating_duration_since(began)) / u64::from(calls);
+            self.polling.adaptive.turn(polled, turn_ns);
+        }
         let timer = self.timers.next_due();
         if timer.is_some_and(|due| due <= start) {
             return self.fetch(events, Some(Duration::ZERO));
@@ -102,7 +123,7 @@ impl EventLoop {
                 break Outcome::GoRound(count);
             }
             for _ in 0..CALLS_PER_CLOCK {
-                if self.poll_once() {
+                if self.poll_once(start) {
                     return self.end_polling(start, now, Outcome::GoRound(0));
                 }
             }
@@ -128,11 +149,12 @@ impl EventLoop {
 
     /// Calls the hook whose turn it is, then carries out what was asked meanwhile. Says whether the loop has to go
     /// round.
-    fn poll_once(&mut self) -> bool {
+    fn poll_once(&mut self, start: Instant) -> bool {
         let Some(call) = self.handlers.begin_poll() else { return true };
         if self.serve(call, |handler, scope| handler.poll(scope)) {
             self.shared.counters.poll_hits.add(1);
             self.polling.adaptive.hit();
+            self.polling.turn = Some(Turn { start, polled: true, calls: 1 });
             return true;
         }
         self.stopping || !self.closures.is_empty()
@@ -164,6 +186,10 @@ impl EventLoop {
             let polled_ns = nanos(now.saturating_duration_since(start));
             let found = events[..count].iter().any(|event| self.handlers.has_hook(event.data.u64()));
             self.polling.adaptive.waited(Waited { polled_ns, blocked_ns, found });
+            if found {
+                let calls = u32::try_from(count).unwrap_or(u32::MAX);
+                self.polling.turn = Some(Turn { start, polled: polled_ns > 0, calls });
+            }
             counters.poll_time_ns.set(self.polling.adaptive.limit());
         }
         count
