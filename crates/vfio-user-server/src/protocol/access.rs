@@ -62,7 +62,7 @@ fn fill(slot: &mut [u8], header: Header, offset: u64, region: u32, count: u32) {
 
 /// Bytes of a reply with `data` bytes of data.
 fn reply_size(data: u32) -> u32 {
-    (HEADER + FIXED) as u32 + data
+    32 + data
 }
 
 impl Engine {

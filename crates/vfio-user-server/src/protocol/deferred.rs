@@ -102,3 +102,54 @@ impl DeferredTable {
 fn slot(token: AccessToken) -> usize {
     usize::from(token.0.to_le_bytes()[0])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(command: u16, flags: u32, count: u32) -> Deferred {
+        Deferred { header: Header { id: 1, command, size: 32, flags, error: 0 }, offset: 0, region: 0, count }
+    }
+
+    #[test]
+    fn a_token_finds_its_access_once() {
+        let mut table = DeferredTable::default();
+        let tokens: Vec<AccessToken> = (0..256)
+            .map(|count| {
+                let token = table.token();
+                table.insert(token, access(command::REGION_READ, 0, count));
+                token
+            })
+            .collect();
+        assert_eq!((table.len(), table.bytes(), table.orders()), (256, 255 * 128, false));
+        for (count, token) in (0..256).zip(&tokens).rev() {
+            assert_eq!(table.take(*token).map(|access| access.count), Some(count));
+            assert!(table.take(*token).is_none());
+        }
+        assert_eq!((table.len(), table.bytes()), (0, 0));
+        let token = table.token();
+        table.insert(token, access(command::REGION_READ, 0, 7));
+        assert!(tokens.iter().all(|stale| table.take(*stale).is_none()));
+        assert!(table.take(token).is_some());
+    }
+
+    #[test]
+    fn those_without_a_reply_order_what_comes_after() {
+        let mut table = DeferredTable::default();
+        let write = table.token();
+        table.insert(write, access(command::REGION_WRITE, 0x10, 4));
+        let read = table.token();
+        table.insert(read, access(command::REGION_READ, 0x10, 4));
+        assert_eq!(table.bytes(), 0, "nothing is to be sent");
+        table.take(read);
+        assert!(table.orders());
+        table.take(write);
+        assert!(!table.orders());
+    }
+
+    #[test]
+    fn a_token_that_is_not_used_is_not_used_again() {
+        let mut table = DeferredTable::default();
+        assert_ne!(table.token(), table.token());
+    }
+}

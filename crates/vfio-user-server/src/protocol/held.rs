@@ -91,3 +91,54 @@ impl Held {
         (self.bytes.capacity(), self.waiting_fds())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn message(id: u16, size: u32) -> Vec<u8> {
+        let mut message = Header::command(id, 1, size).to_bytes().to_vec();
+        message.resize(size as usize, 7);
+        message
+    }
+
+    fn fds(count: usize) -> Vec<Received> {
+        (0..count).map(|_| Received::from(eventfd(0, EventfdFlags::CLOEXEC).unwrap())).collect()
+    }
+
+    #[test]
+    fn commands_come_out_in_order_with_their_descriptors() {
+        let mut held = Held::default();
+        let size = |id: u16| 16 + u32::from(id % 7) * 10;
+        let mut out = 0;
+        for id in 0..300 {
+            held.put(&message(id, size(id)), fds(usize::from(id % 3)));
+            // Falls behind for a while, then catches up.
+            for _ in 0..if id < 100 { id % 2 } else { 2 } {
+                let Some(first) = held.first() else { break };
+                assert_eq!(first.id, out);
+                assert_eq!(held.message(size(out) as usize), message(out, size(out)));
+                assert_eq!(held.take_fds().len(), usize::from(out % 3));
+                held.consume(size(out) as usize);
+                out += 1;
+            }
+        }
+        assert!(held.is_empty() && out == 300);
+        assert_eq!(held.holds().1, 0);
+    }
+
+    #[test]
+    fn room_is_bounded_but_one_command_of_any_size_fits() {
+        let mut held = Held::default();
+        assert!(held.has_room(1000));
+        held.put(&message(1, 1 << 20), Vec::new());
+        assert!(!held.has_room(1000));
+        held.consume(1 << 20);
+        assert!(held.has_room(1000) && held.holds().0 <= NORMAL);
+        for _ in 0..4 {
+            held.put(&message(1, 16), fds(16));
+        }
+        assert!(!held.has_room(1000), "descriptors count as well");
+    }
+}

@@ -8,7 +8,7 @@ use fd_closer::Received;
 
 use super::SessionLimits;
 use super::descriptors::Descriptors;
-use super::header::{HEADER, Header};
+use super::header::Header;
 
 /// Bytes of a buffer that waits for nothing larger.
 pub(super) const NORMAL: usize = 64 * 1024;
@@ -163,5 +163,111 @@ impl Inbox {
     /// Bytes of memory, and descriptors, that it holds.
     pub(super) fn holds(&self) -> (usize, usize) {
         (self.buf.capacity(), self.fds.waiting())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::header::command;
+
+    struct Feed {
+        inbox: Inbox,
+        limits: SessionLimits,
+    }
+
+    impl Feed {
+        fn new() -> Self {
+            Self { inbox: Inbox::default(), limits: SessionLimits::default() }
+        }
+
+        fn room(&mut self) -> usize {
+            self.inbox.spare(&self.limits, true).len()
+        }
+
+        fn put(&mut self, bytes: &[u8]) {
+            self.inbox.spare(&self.limits, true)[..bytes.len()].copy_from_slice(bytes);
+            self.inbox.received(bytes.len(), []);
+        }
+
+        fn head(&self) -> Head {
+            self.inbox.head(&self.limits, true)
+        }
+    }
+
+    fn header(size: u32) -> Header {
+        Header::command(1, command::REGION_WRITE, size)
+    }
+
+    #[test]
+    fn a_large_message_gets_exactly_what_it_lacks_once_its_header_is_there() {
+        let mut feed = Feed::new();
+        assert_eq!(feed.room(), NORMAL);
+        let bytes = header(1 << 20).to_bytes();
+        feed.put(&bytes[..15]);
+        assert_eq!(feed.room(), NORMAL - 15);
+        feed.put(&bytes[15..]);
+        assert_eq!((feed.head(), feed.room()), (Head::Incomplete, (1 << 20) - 16));
+        feed.put(&[7; 1000]);
+        assert_eq!(feed.room(), (1 << 20) - 1016);
+        let rest = vec![7; (1 << 20) - 1016];
+        feed.put(&rest);
+        assert_eq!(feed.room(), 0);
+        assert_eq!(feed.head(), Head::Message(header(1 << 20)));
+        assert!(feed.inbox.message(1 << 20)[16..].iter().all(|byte| *byte == 7));
+        feed.inbox.consume(1 << 20);
+        assert_eq!(feed.room(), NORMAL, "no more is read at once than usual");
+    }
+
+    #[test]
+    fn memory_of_large_messages_is_given_back() {
+        let mut feed = Feed::new();
+        feed.put(&header(1 << 20).to_bytes());
+        let rest = vec![0; (1 << 20) - 16];
+        feed.put(&rest);
+        feed.inbox.consume(1 << 20);
+        for _ in 0..PATIENCE {
+            assert!(feed.inbox.holds().0 >= 1 << 20);
+            feed.put(&header(16).to_bytes());
+            feed.inbox.consume(16);
+        }
+        assert_eq!(feed.inbox.holds().0, NORMAL);
+        feed.put(&[1; 5]);
+        feed.inbox.trim();
+        assert_eq!(feed.inbox.holds().0, 5);
+        assert_eq!(feed.room(), NORMAL - 5);
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_what_is_not_accepted() {
+        for bad in [header(15), header(u32::MAX), Header { flags: 3, ..header(1 << 20) }] {
+            let mut feed = Feed::new();
+            feed.put(&bad.to_bytes());
+            assert_eq!((feed.head(), feed.room()), (Head::Message(bad), 0));
+            assert_eq!(feed.inbox.holds().0, NORMAL);
+        }
+    }
+
+    #[test]
+    fn many_small_messages_go_through_one_buffer() {
+        let mut feed = Feed::new();
+        let message = [&header(36).to_bytes()[..], &[5; 20]].concat();
+        let stream: Vec<u8> = message.iter().copied().cycle().take(36 * 20_000).collect();
+        let (mut at, mut count) = (0, 0);
+        while count < 20_000 {
+            let piece = feed.room().min(1009).min(stream.len() - at);
+            feed.put(&stream[at..at + piece]);
+            at += piece;
+            // Lags behind, so that the buffer fills up.
+            for _ in 0..if feed.room() > 2000 { 1 } else { 1000 } {
+                if let Head::Message(header) = feed.head() {
+                    assert_eq!(feed.inbox.message(36), message);
+                    feed.inbox.consume(header.size as usize);
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(feed.inbox.holds().0, NORMAL);
+        assert!(!feed.inbox.is_partial(&feed.limits, true));
     }
 }

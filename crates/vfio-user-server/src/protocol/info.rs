@@ -92,10 +92,9 @@ pub(super) fn region<T: Target + ?Sized>(target: &T, peer: &Peer, payload: &[u8]
     let mut flags =
         if region.readable { REGION_READ } else { 0 } | if region.writable { REGION_WRITE } else { 0 };
     let mut caps = Vec::new();
-    if let Some(mmap) = &mmap {
-        if !mmap.areas.is_empty() {
-            sparse_mmap(&mut caps, mmap.areas)?;
-        }
+    let areas = mmap.map_or(&[][..], |mmap| mmap.areas);
+    if !areas.is_empty() {
+        sparse_mmap(&mut caps, areas)?;
     }
     if region.msix_mappable {
         capability(&mut caps, CAP_MSIX_MAPPABLE);

@@ -146,3 +146,86 @@ impl Outbox {
         (self.buf.capacity(), self.fds.iter().map(|(_, fds)| fds.len()).sum())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn message(outbox: &mut Outbox, id: u16, payload: &[u8], fds: usize) {
+        let size = u32::try_from(HEADER + payload.len()).unwrap();
+        let fds = (0..fds).map(|_| eventfd(0, EventfdFlags::CLOEXEC).unwrap()).collect();
+        outbox.push(Header::command(id, 1, size), &[payload], fds);
+    }
+
+    #[test]
+    fn descriptors_start_a_piece_of_their_own() {
+        let mut outbox = Outbox::default();
+        message(&mut outbox, 1, &[1; 4], 0);
+        message(&mut outbox, 2, &[2; 4], 2);
+        message(&mut outbox, 3, &[3; 4], 0);
+        message(&mut outbox, 4, &[4; 4], 1);
+        let look = |outbox: &Outbox| (outbox.output().bytes.len(), outbox.output().fds.len());
+        assert_eq!(look(&outbox), (20, 0));
+        outbox.sent(19);
+        assert_eq!(look(&outbox), (1, 0));
+        outbox.sent(1);
+        assert_eq!(look(&outbox), (40, 2));
+        // With the first byte the descriptors have gone.
+        outbox.sent(1);
+        assert_eq!(look(&outbox), (39, 0));
+        outbox.sent(39);
+        assert_eq!(look(&outbox), (20, 1));
+        outbox.sent(20);
+        assert_eq!(look(&outbox), (0, 0));
+        assert_eq!(outbox.holds().1, 0);
+    }
+
+    #[test]
+    fn what_is_reserved_is_zeroed_and_can_be_taken_back() {
+        let mut outbox = Outbox::default();
+        let at = outbox.reserve(8);
+        outbox.slot(at).fill(0xff);
+        outbox.take_back(at);
+        let at = outbox.reserve(8);
+        assert_eq!(outbox.slot(at), [0; 8]);
+        outbox.sent(4);
+        let next = outbox.reserve(8);
+        outbox.take_back(next);
+        assert_eq!(outbox.output().bytes, [0; 4]);
+    }
+
+    #[test]
+    fn a_reader_that_never_catches_up_costs_no_more_than_what_waits() {
+        let mut outbox = Outbox::default();
+        message(&mut outbox, 0, &[0; 100], 0);
+        let mut fds = 0;
+        for id in 0..10_000_u16 {
+            message(&mut outbox, id, &id.to_ne_bytes().repeat(50), usize::from(id % 1000 == 0));
+            let count = outbox.output().bytes.len().min(116);
+            fds += outbox.output().fds.len();
+            outbox.sent(count);
+        }
+        assert!(outbox.waiting() <= 116 * 12, "{}", outbox.waiting());
+        assert!(outbox.holds().0 <= 4 * NORMAL);
+        assert_eq!(fds, 10);
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_given_back() {
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            let at = outbox.reserve(1 << 20);
+            assert!(outbox.slot(at).len() == 1 << 20);
+            outbox.sent(1 << 20);
+        }
+        assert!(outbox.holds().0 >= 1 << 20, "bursts that follow need not allocate");
+        for id in 0..64 {
+            message(&mut outbox, id, &[], 0);
+            outbox.sent(HEADER);
+        }
+        assert!(outbox.holds().0 <= NORMAL);
+        outbox.trim();
+        assert_eq!(outbox.holds().0, 0);
+    }
+}

@@ -173,7 +173,10 @@ impl Session {
             let kind = self.judge(&header)?;
             let size = header.size as usize;
             if kind == Kind::Reply {
-                self.engine.take_reply(target, &header, self.main.message(size));
+                // With a socket of their own for our commands, nothing that comes here is a reply to any.
+                if !self.engine.has_twin() {
+                    self.engine.take_reply(target, &header, self.main.message(size));
+                }
                 self.main.consume(size);
                 return Ok(executed(&header));
             }

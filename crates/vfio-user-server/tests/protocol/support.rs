@@ -1,34 +1,34 @@
 //! A client's side of the protocol, and a device, for the tests of the protocol.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
-
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use fd_closer::Received;
 use vfio_user_server::Errno;
 use vfio_user_server::protocol::*;
 
-pub const VERSION: u16 = 1;
-pub const DMA_MAP: u16 = 2;
-pub const DMA_UNMAP: u16 = 3;
-pub const GET_INFO: u16 = 4;
-pub const REGION_INFO: u16 = 5;
-pub const IO_FDS: u16 = 6;
-pub const IRQ_INFO: u16 = 7;
-pub const SET_IRQS: u16 = 8;
-pub const REGION_READ: u16 = 9;
-pub const REGION_WRITE: u16 = 10;
-pub const DMA_READ: u16 = 11;
-pub const DMA_WRITE: u16 = 12;
-pub const RESET: u16 = 13;
+pub(crate) const VERSION: u16 = 1;
+pub(crate) const DMA_MAP: u16 = 2;
+pub(crate) const DMA_UNMAP: u16 = 3;
+pub(crate) const GET_INFO: u16 = 4;
+pub(crate) const REGION_INFO: u16 = 5;
+pub(crate) const IO_FDS: u16 = 6;
+pub(crate) const IRQ_INFO: u16 = 7;
+pub(crate) const SET_IRQS: u16 = 8;
+pub(crate) const REGION_READ: u16 = 9;
+pub(crate) const REGION_WRITE: u16 = 10;
+pub(crate) const DMA_READ: u16 = 11;
+pub(crate) const DMA_WRITE: u16 = 12;
+pub(crate) const RESET: u16 = 13;
 
-pub const REPLY: u32 = 1;
-pub const NO_REPLY: u32 = 0x10;
-pub const ERROR: u32 = 0x20;
+pub(crate) const REPLY: u32 = 1;
+pub(crate) const NO_REPLY: u32 = 0x10;
+pub(crate) const ERROR: u32 = 0x20;
+
+/// What QEMU says of itself.
+pub(crate) const QEMU: &str = r#"{"max_msg_fds":16,"max_data_xfer_size":1048576,"pgsizes":4096,"max_dma_maps":65535,"write_multiple":true,"migration":{"pgsize":4096,"max_bitmap_size":268435456}}"#;
 
 /// Integers and bytes, one after another.
-#[macro_export]
 macro_rules! bytes {
     ($($value:expr),* $(,)?) => {{
         #[allow(unused_mut)]
@@ -39,7 +39,7 @@ macro_rules! bytes {
 }
 
 /// A whole message.
-pub fn message(id: u16, command: u16, flags: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn message(id: u16, command: u16, flags: u32, payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(16 + payload.len()).unwrap();
     let mut message = bytes![id, command, size, flags, 0_u32];
     message.extend_from_slice(payload);
@@ -47,7 +47,7 @@ pub fn message(id: u16, command: u16, flags: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `VERSION` with this JSON; without any if it is empty.
-pub fn version(json: &str) -> Vec<u8> {
+pub(crate) fn version(json: &str) -> Vec<u8> {
     let mut payload = bytes![0_u16, 1_u16];
     if !json.is_empty() {
         payload.extend_from_slice(json.as_bytes());
@@ -56,76 +56,74 @@ pub fn version(json: &str) -> Vec<u8> {
     message(1, VERSION, 0, &payload)
 }
 
-pub fn read(id: u16, region: u32, offset: u64, count: u32) -> Vec<u8> {
+pub(crate) fn read(id: u16, region: u32, offset: u64, count: u32) -> Vec<u8> {
     message(id, REGION_READ, 0, &bytes![offset, region, count])
 }
 
-pub fn write(id: u16, flags: u32, region: u32, offset: u64, data: &[u8]) -> Vec<u8> {
+pub(crate) fn write(id: u16, flags: u32, region: u32, offset: u64, data: &[u8]) -> Vec<u8> {
     let mut payload = bytes![offset, region, u32::try_from(data.len()).unwrap()];
     payload.extend_from_slice(data);
     message(id, REGION_WRITE, flags, &payload)
 }
 
-pub fn map(id: u16, flags: u32, offset: u64, iova: u64, size: u64) -> Vec<u8> {
+pub(crate) fn map(id: u16, flags: u32, offset: u64, iova: u64, size: u64) -> Vec<u8> {
     message(id, DMA_MAP, 0, &bytes![32_u32, flags, offset, iova, size])
 }
 
-pub fn set_irqs(id: u16, flags: u32, index: u32, start: u32, count: u32, data: &[u8]) -> Vec<u8> {
+pub(crate) fn set_irqs(id: u16, flags: u32, index: u32, start: u32, count: u32, data: &[u8]) -> Vec<u8> {
     let mut payload = bytes![20_u32, flags, index, start, count];
     payload.extend_from_slice(data);
     message(id, SET_IRQS, 0, &payload)
 }
 
 /// A descriptor that can be told from others by its [`name`].
-pub fn file() -> Received {
+pub(crate) fn file() -> Received {
     use rustix::fs::{MemfdFlags, memfd_create};
     Received::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap())
 }
 
 /// Which file a descriptor is of.
-pub fn name(fd: &impl std::os::fd::AsFd) -> u64 {
+pub(crate) fn name(fd: &impl std::os::fd::AsFd) -> u64 {
     rustix::fs::fstat(fd).unwrap().st_ino
 }
 
 /// A message that has come from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub id: u16,
-    pub command: u16,
-    pub flags: u32,
-    pub error: u32,
-    pub payload: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) id: u16,
+    pub(crate) command: u16,
+    pub(crate) flags: u32,
+    pub(crate) error: u32,
+    pub(crate) payload: Vec<u8>,
     /// How many descriptors came with it.
-    pub fds: usize,
+    pub(crate) fds: usize,
 }
 
 impl Message {
-    pub fn u32(&self, at: usize) -> u32 {
+    pub(crate) fn u32(&self, at: usize) -> u32 {
         u32::from_ne_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    pub fn u64(&self, at: usize) -> u64 {
+    pub(crate) fn u64(&self, at: usize) -> u64 {
         u64::from_ne_bytes(self.payload[at..at + 8].try_into().unwrap())
     }
 
-    /// The errno of an error reply, which has no payload; 0 of a good one.
-    pub fn errno(&self) -> Errno {
-        assert_eq!(self.flags & !ERROR, REPLY);
-        if self.flags & ERROR != 0 {
-            assert!(self.payload.is_empty(), "an error reply is a header and nothing else");
-            assert_ne!(self.error, 0, "an error without an errno");
-        }
+    /// The errno of an error reply, which has no payload.
+    pub(crate) fn errno(&self) -> Errno {
+        assert_eq!(self.flags, REPLY | ERROR, "{self:?}");
+        assert!(self.payload.is_empty() && self.fds == 0, "an error reply is a header and nothing else");
+        assert_ne!(self.error, 0, "an error without an errno");
         Errno::from_raw_os_error(self.error.cast_signed())
     }
 
-    pub fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         self.flags == REPLY && self.error == 0
     }
 }
 
 /// What the device was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
+pub(crate) enum Call {
     Map(DmaMap, Option<u64>),
     Unmap(DmaUnmap),
     Irqs {
@@ -144,19 +142,19 @@ pub enum Call {
 
 /// A device that remembers what it was told. Region 0 has 2 MiB, region 1 can only be read, region 2 only be written,
 /// region 3 and up can be mapped in different ways, region 7 has 256 bytes, 6 and 8 are absent.
-pub struct Device {
-    pub calls: Vec<Call>,
+pub(crate) struct Device {
+    pub(crate) calls: Vec<Call>,
     /// How the next accesses end; done if there are none.
-    pub outcomes: VecDeque<Outcome>,
-    pub tokens: Vec<AccessToken>,
+    pub(crate) outcomes: VecDeque<Outcome>,
+    pub(crate) tokens: Vec<AccessToken>,
     /// What commands other than accesses end with.
-    pub error: Option<Errno>,
-    pub file: OwnedFd,
-    pub event: OwnedFd,
-    pub areas: Vec<Area>,
-    pub twin: Option<OwnedFd>,
+    pub(crate) error: Option<Errno>,
+    pub(crate) file: OwnedFd,
+    pub(crate) event: OwnedFd,
+    pub(crate) areas: Vec<Area>,
+    pub(crate) twin: Option<OwnedFd>,
     /// Whether calls are remembered.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Default for Device {
@@ -177,8 +175,8 @@ impl Default for Device {
 }
 
 /// What a read of the device returns.
-pub fn pattern(region: u32, offset: u64) -> u8 {
-    (offset as u8).wrapping_mul(31).wrapping_add(region as u8)
+pub(crate) fn pattern(region: u32, offset: u64) -> u8 {
+    offset.to_le_bytes()[0].wrapping_mul(31).wrapping_add(region.to_le_bytes()[0])
 }
 
 impl Device {
@@ -298,13 +296,39 @@ impl Target for Device {
     }
 }
 
+/// The messages in these bytes, without descriptors.
+pub(crate) fn parse(mut bytes: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while !bytes.is_empty() {
+        let u16_at = |at: usize| u16::from_ne_bytes(bytes[at..at + 2].try_into().unwrap());
+        let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        let size = u32_at(4) as usize;
+        messages.push(Message {
+            id: u16_at(0),
+            command: u16_at(2),
+            flags: u32_at(8),
+            error: u32_at(12),
+            payload: bytes[16..size].to_vec(),
+            fds: 0,
+        });
+        bytes = &bytes[size..];
+    }
+    messages
+}
+
+fn pop_at(marks: &mut VecDeque<(usize, usize)>, at: usize) -> Option<usize> {
+    if marks.front()?.0 == at { marks.pop_front().map(|mark| mark.1) } else { None }
+}
+
+/// Output not yet parsed, and the descriptors by where their message starts.
+type Taken = (Vec<u8>, VecDeque<(usize, usize)>);
+
 /// A client, a session and a device.
 #[derive(Default)]
-pub struct Link {
-    pub session: Session,
-    pub device: Device,
-    /// Output not yet parsed, and the descriptors by where their message starts.
-    output: [(Vec<u8>, VecDeque<(usize, usize)>); 2],
+pub(crate) struct Link {
+    pub(crate) session: Session,
+    pub(crate) device: Device,
+    output: [Taken; 2],
 }
 
 fn index(channel: Channel) -> usize {
@@ -316,20 +340,25 @@ fn index(channel: Channel) -> usize {
 
 impl Link {
     /// A client that has negotiated, with these capabilities.
-    pub fn with(capabilities: &str) -> Self {
-        let mut link = Self::default();
+    pub(crate) fn with(capabilities: &str) -> Self {
+        Self::limited(capabilities, SessionLimits::default())
+    }
+
+    /// The same, with limits.
+    pub(crate) fn limited(capabilities: &str, limits: SessionLimits) -> Self {
+        let mut link = Self { session: Session::new(limits), ..Self::default() };
         link.send(&version(&format!(r#"{{"capabilities":{capabilities}}}"#)));
         assert!(link.one().is_ok());
         link
     }
 
     /// A client that has negotiated as QEMU does.
-    pub fn new() -> Self {
-        Self::with(r#"{"max_msg_fds":16,"max_data_xfer_size":1048576,"write_multiple":true}"#)
+    pub(crate) fn new() -> Self {
+        Self::with(QEMU)
     }
 
     /// Sends bytes as one write with these descriptors, in as many reads as the session has room for.
-    pub fn put(&mut self, channel: Channel, mut bytes: &[u8], fds: Vec<Received>) {
+    pub(crate) fn put(&mut self, channel: Channel, mut bytes: &[u8], fds: Vec<Received>) {
         let mut fds = Some(fds);
         while !bytes.is_empty() {
             let spare = self.session.spare(channel);
@@ -345,7 +374,7 @@ impl Link {
     }
 
     /// Executes what is there.
-    pub fn work(&mut self) -> Result<Step, Violation> {
+    pub(crate) fn work(&mut self) -> Result<Step, Violation> {
         loop {
             match self.session.step(&mut self.device)? {
                 Step::Executed { .. } => {}
@@ -355,18 +384,18 @@ impl Link {
     }
 
     /// Sends and executes.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.send_fds(bytes, Vec::new());
     }
 
     /// Sends with descriptors and executes.
-    pub fn send_fds(&mut self, bytes: &[u8], fds: Vec<Received>) {
+    pub(crate) fn send_fds(&mut self, bytes: &[u8], fds: Vec<Received>) {
         self.put(Channel::Main, bytes, fds);
         self.work().unwrap();
     }
 
     /// Sends, and returns what ends the connection.
-    pub fn send_bad(&mut self, bytes: &[u8]) -> Violation {
+    pub(crate) fn send_bad(&mut self, bytes: &[u8]) -> Violation {
         self.put(Channel::Main, bytes, Vec::new());
         let violation = self.work().unwrap_err();
         assert_eq!(self.work(), Err(violation.clone()), "a violation is final");
@@ -375,7 +404,7 @@ impl Link {
     }
 
     /// All messages that have come from the server.
-    pub fn all(&mut self, channel: Channel) -> Vec<Message> {
+    pub(crate) fn all(&mut self, channel: Channel) -> Vec<Message> {
         let (bytes, marks) = &mut self.output[index(channel)];
         loop {
             let output = self.session.output(channel);
@@ -390,23 +419,13 @@ impl Link {
             let count = output.bytes.len();
             self.session.sent(channel, count);
         }
-        let mut messages = Vec::new();
+        let mut messages = parse(bytes);
         let mut at = 0;
-        while at < bytes.len() {
-            let header = &bytes[at..];
-            let u16_at = |at: usize| u16::from_ne_bytes(header[at..at + 2].try_into().unwrap());
-            let u32_at = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
-            let size = u32_at(4) as usize;
-            let fds = if marks.front().is_some_and(|mark| mark.0 == at) { marks.pop_front() } else { None };
-            messages.push(Message {
-                id: u16_at(0),
-                command: u16_at(2),
-                flags: u32_at(8),
-                error: u32_at(12),
-                payload: header[16..size].to_vec(),
-                fds: fds.map_or(0, |mark| mark.1),
-            });
-            at += size;
+        for message in &mut messages {
+            if let Some(fds) = pop_at(marks, at) {
+                message.fds = fds;
+            }
+            at += 16 + message.payload.len();
         }
         assert!(marks.is_empty(), "descriptors in the middle of a message");
         bytes.clear();
@@ -414,49 +433,31 @@ impl Link {
     }
 
     /// All messages on the main socket.
-    pub fn replies(&mut self) -> Vec<Message> {
+    pub(crate) fn replies(&mut self) -> Vec<Message> {
         self.all(Channel::Main)
     }
 
     /// The only message on the main socket.
-    pub fn one(&mut self) -> Message {
+    pub(crate) fn one(&mut self) -> Message {
         let mut replies = self.replies();
         assert_eq!(replies.len(), 1, "{replies:?}");
         replies.remove(0)
     }
 
     /// Sends a command and returns its reply.
-    pub fn ask(&mut self, bytes: &[u8]) -> Message {
+    pub(crate) fn ask(&mut self, bytes: &[u8]) -> Message {
         self.send(bytes);
         self.one()
     }
 
     /// Sends a command with descriptors and returns its reply.
-    pub fn ask_fds(&mut self, bytes: &[u8], fds: Vec<Received>) -> Message {
+    pub(crate) fn ask_fds(&mut self, bytes: &[u8], fds: Vec<Received>) -> Message {
         self.send_fds(bytes, fds);
         self.one()
     }
 
     /// What the device was told since the last look.
-    pub fn calls(&mut self) -> Vec<Call> {
+    pub(crate) fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.device.calls)
     }
-}
-
-/// Descriptors that this process has open of this file.
-pub fn open_fds(of: u64) -> usize {
-    std::fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter(|entry| {
-            entry.as_ref().is_ok_and(|entry| {
-                std::fs::metadata(entry.path())
-                    .is_ok_and(|data| std::os::unix::fs::MetadataExt::ino(&data) == of)
-            })
-        })
-        .count()
-}
-
-/// The number of a descriptor.
-pub fn number(fd: &impl AsRawFd) -> i32 {
-    fd.as_raw_fd()
 }
