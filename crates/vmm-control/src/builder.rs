@@ -59,6 +59,8 @@ pub struct Builder {
     limits: SessionLimits,
     no_reboot: bool,
     no_shutdown: bool,
+    #[cfg(feature = "vfio-user")]
+    auto_shutdown: bool,
     preconfig: bool,
     start_paused: bool,
     authority: Option<Arc<dyn Authority>>,
@@ -86,6 +88,8 @@ impl Builder {
             limits: SessionLimits::default(),
             no_reboot: false,
             no_shutdown: false,
+            #[cfg(feature = "vfio-user")]
+            auto_shutdown: false,
             preconfig: false,
             start_paused: false,
             authority: None,
@@ -213,6 +217,15 @@ impl Builder {
         self
     }
 
+    /// The machine shuts down when the last `x-vfio-user-server` object goes, as QEMU's `-machine
+    /// x-remote,auto-shutdown=on`. Off by default, other than in QEMU.
+    #[cfg(feature = "vfio-user")]
+    #[must_use]
+    pub fn auto_shutdown(mut self, auto_shutdown: bool) -> Self {
+        self.auto_shutdown = auto_shutdown;
+        self
+    }
+
     /// The machine is not initialised yet, as with QEMU's `--preconfig`: only commands that allow it can be used until
     /// `x-exit-preconfig` has called [`Machine::initialize`].
     #[must_use]
@@ -245,6 +258,8 @@ impl Builder {
             builtin::memory_backend_memfd(),
             builtin::monitor_qmp(&monitors, &chardevs),
             builtin::monitor_hmp(&monitors, &chardevs),
+            #[cfg(feature = "vfio-user")]
+            builtin::vfio_user_server(),
         ];
         let types =
             Registry::new(built_in.into_iter().chain(self.object_types).collect(), self.device_types)?;
@@ -263,6 +278,8 @@ impl Builder {
             version: self.version,
             no_reboot: self.no_reboot,
             no_shutdown: self.no_shutdown,
+            #[cfg(feature = "vfio-user")]
+            auto_shutdown: self.auto_shutdown,
             phase: Arc::new(Phase::new(self.preconfig)),
             start_paused: self.start_paused,
             command_line_options: self.command_line_options,

@@ -68,6 +68,7 @@ pub mod objects;
 mod phase;
 mod plane;
 mod run_state;
+pub mod socket_address;
 
 pub use chardev;
 pub use chardev::Chardev;
@@ -84,6 +85,8 @@ pub use qmp_monitor::{
     NamedFdsScope, QmpSession, SessionLimits,
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
+#[cfg(feature = "vfio-user")]
+pub use vfio_user_server;
 
 pub use self::builder::{BuildError, Builder};
 pub use self::chardevs::{ChardevError, Chardevs};

@@ -177,18 +177,25 @@ impl Monitors {
         mark: &Mark,
         chardev: &Weak<Chardev>,
     ) {
-        let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
-        let Some(permit) = self.permit.get().cloned() else { return };
         let (monitors, chardevs, mark, chardev) =
             (self.clone(), chardevs.clone(), mark.clone(), chardev.clone());
-        core.runtime().spawn(async move {
-            // As a command would: not while another one changes objects.
-            let _permit = permit.acquire().await;
+        self.soon(async move {
             if monitors.delete_if_idle(&mark).await
                 && let Some(chardev) = chardev.upgrade()
             {
                 chardevs.remove_this(&chardev);
             }
+        });
+    }
+
+    /// Does something on the plane's runtime as a command would: not while another one changes objects. Nothing is done
+    /// once the plane has gone. Called from any thread; does not block.
+    pub(crate) fn soon(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
+        let Some(permit) = self.permit.get().cloned() else { return };
+        core.runtime().spawn(async move {
+            let _permit = permit.acquire().await;
+            work.await;
         });
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) version: Version,
     pub(crate) no_reboot: bool,
     pub(crate) no_shutdown: bool,
+    #[cfg(feature = "vfio-user")]
+    pub(crate) auto_shutdown: bool,
     pub(crate) phase: Arc<Phase>,
     pub(crate) start_paused: bool,
     pub(crate) command_line_options: Vec<CommandLineOption>,
@@ -81,6 +83,12 @@ pub struct PlaneHandle(Arc<Shared>);
 impl PlaneHandle {
     pub(crate) fn of(plane: &Arc<Shared>) -> Self {
         Self(plane.clone())
+    }
+
+    /// The plane itself.
+    #[cfg(feature = "vfio-user")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
     }
 
     /// Raises events.

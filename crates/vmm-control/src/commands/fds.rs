@@ -83,7 +83,7 @@ fn session(context: &Context) -> CommandResult<&QmpSession> {
 }
 
 /// The fd that `getfd` named, taken out of the session: whatever comes of it, the name is free again.
-pub(super) fn take_named(context: &Context, fdname: &str) -> CommandResult<Received> {
+pub(crate) fn take_named(context: &Context, fdname: &str) -> CommandResult<Received> {
     let found = context.session::<QmpSession>().and_then(|session| session.named_fds().take(fdname));
     found.ok_or_else(|| CommandError::generic(format!("File descriptor named '{fdname}' has not been found")))
 }

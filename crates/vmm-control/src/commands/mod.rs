@@ -14,6 +14,8 @@ mod query;
 mod run;
 mod schema;
 mod testing;
+#[cfg(feature = "vfio-user")]
+mod vfio_user;
 mod yank;
 
 use std::sync::Arc;
@@ -21,12 +23,14 @@ use std::sync::Arc;
 use qmp_command::Command;
 use qmp_monitor::{EventSpec, qmp_capabilities};
 
-pub(crate) use self::fds::{close_fd, name_fd};
+pub(crate) use self::fds::{close_fd, name_fd, take_named};
 pub(crate) use self::human::human_monitor_command;
 pub(crate) use self::objects::is_identifier;
 pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub(crate) use self::qom::permit_type;
 pub(crate) use self::run::{ShutdownData, power_off};
+#[cfg(feature = "vfio-user")]
+pub(crate) use self::vfio_user::ClientHangup;
 
 use crate::plane::Shared;
 
@@ -49,6 +53,8 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         ("Objects", objects::commands(plane)),
         ("Object tree", qom::commands(plane)),
         ("Devices", devices::commands(plane)),
+        #[cfg(feature = "vfio-user")]
+        ("Exported devices", vfio_user::commands(plane)),
     ];
     let testing = plane.test_commands.then(testing::x_test_block).map(|command| command.group("Testing"));
     let grouped =
@@ -62,5 +68,8 @@ fn clients(plane: &Arc<Shared>) -> Vec<Command> {
 
 /// All built-in events.
 pub(crate) fn events() -> Vec<EventSpec> {
-    run::events().into_iter().chain(machine::events()).chain(devices::events()).collect()
+    let all = run::events().into_iter().chain(machine::events()).chain(devices::events());
+    #[cfg(feature = "vfio-user")]
+    let all = all.chain(vfio_user::events());
+    all.collect()
 }

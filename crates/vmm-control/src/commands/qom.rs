@@ -125,6 +125,12 @@ fn get(objects: &Objects, path: &str, property: &str) -> CommandResult<Value> {
     if !objects.types.has_property(&node.type_name, property) {
         return Err(no_property(&node, property));
     }
+    if !node.object.is_readable(property) {
+        return Err(CommandError::generic(format!(
+            "Property '{}.{property}' is not readable",
+            node.type_name
+        )));
+    }
     if objects.types.is_a(&node.type_name, "device")
         && let Some(value) = device_property(&node, property)
     {

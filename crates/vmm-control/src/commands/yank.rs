@@ -1,6 +1,6 @@
 //! `yank`: hanging up on what may be stuck, out-of-band.
 //!
-//! Every socket chardev is an instance, with a client or without.
+//! Every socket chardev is an instance, with a client or without; so is every exported device.
 
 use std::sync::Arc;
 
@@ -8,6 +8,10 @@ use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
 use qmp_protocol::ErrorClass;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "vfio-user")]
+use crate::objects::Node;
+#[cfg(feature = "vfio-user")]
+use crate::objects::builtin::VfioUserServer;
 use crate::plane::Shared;
 
 /// Something that can be hung up on.
@@ -21,6 +25,9 @@ enum YankInstance {
     Chardev(YankInstanceChardev),
     /// A migration. There is none.
     Migration,
+    /// The client of an exported device.
+    #[cfg(feature = "vfio-user")]
+    XVfioUser(YankInstanceVfioUser),
 }
 
 /// A block device.
@@ -35,6 +42,15 @@ struct YankInstanceBlockNode {
 #[derive(Debug, Serialize, Deserialize, QapiType)]
 struct YankInstanceChardev {
     /// Its id.
+    id: String,
+}
+
+/// An exported device.
+#[cfg(feature = "vfio-user")]
+#[derive(Debug, Serialize, Deserialize, QapiType)]
+#[qapi(name = "XYankInstanceVfioUser")]
+struct YankInstanceVfioUser {
+    /// The id of the x-vfio-user-server object.
     id: String,
 }
 
@@ -59,20 +75,41 @@ fn yank(plane: &Arc<Shared>) -> Command {
         .handler(move |_: Context, Yank { instances }: Yank| std::future::ready(hang_up(&plane, &instances)))
 }
 
+/// What hangs up on an instance.
+type HangUp = Box<dyn FnOnce() + Send>;
+
 fn hang_up(plane: &Shared, instances: &[YankInstance]) -> CommandResult<()> {
-    let chardevs: Option<Vec<_>> = instances
-        .iter()
-        .map(|instance| match instance {
-            YankInstance::Chardev(YankInstanceChardev { id }) => {
-                plane.chardevs.get(id).filter(|chardev| chardev.is_socket())
-            }
-            YankInstance::BlockNode(YankInstanceBlockNode { node_name: _ }) | YankInstance::Migration => None,
-        })
-        .collect();
-    let chardevs = chardevs
-        .ok_or_else(|| CommandError::generic("Instance not found").class(ErrorClass::DeviceNotFound))?;
-    chardevs.iter().for_each(|chardev| chardev.disconnect());
+    let found: Option<Vec<HangUp>> = instances.iter().map(|instance| find(plane, instance)).collect();
+    let found =
+        found.ok_or_else(|| CommandError::generic("Instance not found").class(ErrorClass::DeviceNotFound))?;
+    found.into_iter().for_each(|hang_up| hang_up());
     Ok(())
+}
+
+fn find(plane: &Shared, instance: &YankInstance) -> Option<HangUp> {
+    match instance {
+        YankInstance::Chardev(YankInstanceChardev { id }) => {
+            let chardev = plane.chardevs.get(id).filter(|chardev| chardev.is_socket())?;
+            Some(Box::new(move || chardev.disconnect()))
+        }
+        #[cfg(feature = "vfio-user")]
+        YankInstance::XVfioUser(YankInstanceVfioUser { id }) => {
+            let node = plane.objects.user_created_one(id)?;
+            let server = node.object.clone().into_any().downcast::<VfioUserServer>().ok()?;
+            let handle = server.with_export(|handle, _| handle.clone())?;
+            Some(Box::new(move || handle.disconnect()))
+        }
+        YankInstance::BlockNode(YankInstanceBlockNode { node_name: _ }) | YankInstance::Migration => None,
+    }
+}
+
+/// The exported devices.
+#[cfg(feature = "vfio-user")]
+fn exports(plane: &Shared) -> impl Iterator<Item = YankInstance> {
+    let is_one = |node: &Arc<Node>| node.object.clone().into_any().is::<VfioUserServer>();
+    let instance =
+        |node: Arc<Node>| YankInstance::XVfioUser(YankInstanceVfioUser { id: node.name().to_owned() });
+    plane.objects.user_created().into_iter().filter(is_one).map(instance)
 }
 
 fn query_yank(plane: &Arc<Shared>) -> Command {
@@ -81,6 +118,8 @@ fn query_yank(plane: &Arc<Shared>) -> Command {
         move |_: Context, (): ()| {
             let sockets = plane.chardevs.list().into_iter().filter(|chardev| chardev.is_socket());
             let list = sockets.map(|c| YankInstance::Chardev(YankInstanceChardev { id: c.id().to_owned() }));
+            #[cfg(feature = "vfio-user")]
+            let list = list.chain(exports(&plane));
             std::future::ready(Ok(list.collect::<Vec<_>>()))
         },
     )

@@ -32,6 +32,14 @@ pub enum TypeError {
         /// What is named.
         property: &'static str,
     },
+    /// [`WRITE_ONLY`](super::Object::WRITE_ONLY) does.
+    #[error("the type {ty:?} has no property {property:?} that could be write-only")]
+    NotWriteOnly {
+        /// The type.
+        ty: &'static str,
+        /// What is named.
+        property: &'static str,
+    },
 }
 
 /// Holds an author's types against each other, and against those whose names are `taken`.
@@ -51,6 +59,9 @@ pub(super) fn check<'a>(
         let is_property = |name: &str| ty.properties().iter().any(|property| property.name == name);
         if let Some(property) = ty.settable.iter().find(|name| !is_property(name)) {
             return Err(TypeError::NotSettable { ty: ty.name(), property });
+        }
+        if let Some(property) = ty.write_only.iter().find(|name| !is_property(name)) {
+            return Err(TypeError::NotWriteOnly { ty: ty.name(), property });
         }
     }
     Ok(())
@@ -136,6 +147,16 @@ mod tests {
         );
     }
 
+    struct Unreadable;
+
+    impl Object for Unreadable {
+        type Properties = ();
+
+        const WRITE_ONLY: &'static [&'static str] = &["key"];
+
+        fn properties(&self) {}
+    }
+
     struct Unsettable;
 
     impl Object for Unsettable {
@@ -147,8 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn only_properties_are_settable() {
+    fn only_properties_are_settable_or_write_only() {
         let error = refused(&[ObjectType::new("x-a", |_, ()| Ok(Unsettable))]);
         assert_eq!(error, "the type \"x-a\" has no property \"level\" that could be settable");
+        let error = refused(&[ObjectType::new("x-a", |_, ()| Ok(Unreadable))]);
+        assert_eq!(error, "the type \"x-a\" has no property \"key\" that could be write-only");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Class {
     pub(crate) parent: Option<String>,
     pub(crate) kind: ClassKind,
     /// Interfaces that it implements.
-    pub(crate) interfaces: &'static [&'static str],
+    pub(crate) interfaces: Vec<&'static str>,
     properties: Vec<PropertyInfo>,
 }
 
@@ -83,13 +83,13 @@ impl Class {
             name: name.to_owned(),
             parent: parent.map(str::to_owned),
             kind,
-            interfaces: &[],
+            interfaces: Vec::new(),
             properties: Vec::new(),
         }
     }
 
-    pub(crate) fn implementing(mut self, interfaces: &'static [&'static str]) -> Self {
-        self.interfaces = interfaces;
+    pub(crate) fn implementing(mut self, interfaces: impl IntoIterator<Item = &'static str>) -> Self {
+        self.interfaces.extend(interfaces);
         self
     }
 

@@ -16,6 +16,8 @@ mod class;
 mod node;
 mod object;
 mod path;
+#[cfg(feature = "vfio-user")]
+pub mod pci;
 mod registry;
 mod tree;
 

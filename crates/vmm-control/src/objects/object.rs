@@ -26,8 +26,21 @@ pub trait Object: Send + Sync + Sized + 'static {
     /// Names of the properties that `qom-set` may change.
     const SETTABLE: &'static [&'static str] = &[];
 
+    /// Names of the properties that are given when the object is made, and that `qom-get` does not show.
+    const WRITE_ONLY: &'static [&'static str] = &[];
+
     /// The properties as they are now.
     fn properties(&self) -> Self::Properties;
+
+    /// Whether the property `name`, which is one of [`SETTABLE`](Self::SETTABLE), can be changed now, whatever it is
+    /// changed to: asked before the new value is looked at.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn may_set(&self, name: &'static str) -> CommandResult<()> {
+        let _ = name;
+        Ok(())
+    }
 
     /// Changes the property `name`, which is one of [`SETTABLE`](Self::SETTABLE); `new` has its new value and all others
     /// as they were read just before.
@@ -108,12 +121,18 @@ type Done<'a> = Pin<Box<dyn Future<Output = CommandResult<()>> + Send + 'a>>;
 pub(crate) trait AnyObject: Send + Sync + 'static {
     /// The value of a declared property.
     fn get(&self, name: &str) -> CommandResult<Value>;
+    fn is_readable(&self, name: &str) -> bool;
     fn is_settable(&self, name: &str) -> bool;
     fn set(&self, name: &str, value: Value) -> CommandResult<()>;
     fn complete<'a>(&'a self, creation: &'a Creation) -> Done<'a>;
     fn in_use(&self) -> bool;
     fn delete<'a>(&'a self, context: &'a Context) -> Done<'a>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// The PCI device that it is.
+    #[cfg(feature = "vfio-user")]
+    fn pci(&self) -> Option<&Arc<super::pci::Slot>> {
+        None
+    }
 }
 
 impl<T: Object> AnyObject for T {
@@ -124,6 +143,10 @@ impl<T: Object> AnyObject for T {
         }
     }
 
+    fn is_readable(&self, name: &str) -> bool {
+        !T::WRITE_ONLY.contains(&name)
+    }
+
     fn is_settable(&self, name: &str) -> bool {
         T::SETTABLE.contains(&name)
     }
@@ -132,6 +155,7 @@ impl<T: Object> AnyObject for T {
         let Some(name) = T::SETTABLE.iter().find(|settable| **settable == name) else {
             return Err(CommandError::generic(format!("Property '{name}' is not writable")));
         };
+        self.may_set(name)?;
         let Value::Object(mut all) = to_value(&self.properties())? else {
             return Err(CommandError::generic(format!("Property '{name}' cannot be read")));
         };

@@ -20,10 +20,10 @@ const LONGEST_CHAIN: usize = 32;
 pub(crate) type Make = Box<dyn FnOnce(&Creation) -> CommandResult<Arc<dyn AnyObject>> + Send>;
 
 /// Takes an object's properties out of arguments.
-type Decode = Box<dyn Fn(&mut Parts) -> Result<Make, Error> + Send + Sync>;
+pub(super) type Decode = Box<dyn Fn(&mut Parts) -> Result<Make, Error> + Send + Sync>;
 
 /// Whether serde reads an object's properties as they are described.
-type Check = fn(&Types, &TypeRef) -> Result<(), SchemaError>;
+pub(super) type Check = fn(&Types, &TypeRef) -> Result<(), SchemaError>;
 
 /// A type of object that clients can create by name: with `object-add`, or, registered as a device type, with
 /// `device_add`.
@@ -58,8 +58,10 @@ pub struct ObjectType {
     doc: &'static str,
     parent: &'static str,
     inherited: Vec<(&'static str, &'static [&'static str])>,
+    interfaces: &'static [&'static str],
     properties: Vec<PropertyInfo>,
     pub(super) settable: &'static [&'static str],
+    pub(super) write_only: &'static [&'static str],
     describe: fn(&mut Types) -> TypeRef,
     pub(super) check: Check,
     decode: Decode,
@@ -79,8 +81,10 @@ impl ObjectType {
             doc: "",
             parent: "object",
             inherited: Vec::new(),
+            interfaces: &[],
             properties: properties_of::<T::Properties>(),
             settable: T::SETTABLE,
+            write_only: T::WRITE_ONLY,
             describe: T::Properties::describe,
             check: arguments::check_type::<T::Properties>,
             decode: Box::new(move |parts| {
@@ -91,6 +95,37 @@ impl ObjectType {
                 ))
             }),
         }
+    }
+
+    /// A type whose properties are said and decoded in a way of its own.
+    #[cfg(feature = "vfio-user")]
+    pub(super) fn of_parts(
+        name: &'static str,
+        properties: Vec<PropertyInfo>,
+        describe: fn(&mut Types) -> TypeRef,
+        check: Check,
+        decode: Decode,
+    ) -> Self {
+        Self {
+            name,
+            doc: "",
+            parent: "object",
+            inherited: Vec::new(),
+            interfaces: &[],
+            properties,
+            settable: &[],
+            write_only: &[],
+            describe,
+            check,
+            decode,
+        }
+    }
+
+    /// Says which interfaces its objects implement, for `qom-list-types`.
+    #[must_use]
+    pub fn implements(mut self, interfaces: &'static [&'static str]) -> Self {
+        self.interfaces = interfaces;
+        self
     }
 
     /// What its objects are, in a sentence, for the manual.
@@ -170,7 +205,8 @@ impl Registry {
     pub(crate) fn new(objects: Vec<ObjectType>, devices: Vec<ObjectType>) -> Result<Self, TypeError> {
         use ClassKind::{Abstract, Concrete, Interface};
         let type_property = PropertyInfo::new("type", "string");
-        let basic = vec![
+        #[cfg_attr(not(feature = "vfio-user"), expect(unused_mut, reason = "PCI comes with a feature"))]
+        let mut basic = vec![
             Class::new("object", None, Abstract).with([type_property]),
             Class::new("user-creatable", None, Interface),
             Class::new("container", Some("object"), Concrete),
@@ -185,19 +221,22 @@ impl Registry {
             Class::new("chardev-stdio", Some("chardev-fd"), Concrete),
             Class::new("device", Some("object"), Abstract).with(device_properties()),
         ];
+        #[cfg(feature = "vfio-user")]
+        basic.extend(super::pci::classes());
         let taken = basic.iter().map(|class| class.name.clone());
         check::check(objects.iter().chain(&devices), taken)?;
         let registry = Self { classes: Mutex::new(basic), objects, devices };
         for ty in &registry.objects {
-            registry.add(ty, &["user-creatable"]);
+            registry.add(ty, Some("user-creatable"));
         }
         for ty in &registry.devices {
-            registry.add(ty, &[]);
+            registry.add(ty, None);
         }
         Ok(registry)
     }
 
-    fn add(&self, ty: &ObjectType, interfaces: &'static [&'static str]) {
+    /// Adds a type, which implements this interface beside its own.
+    fn add(&self, ty: &ObjectType, interface: Option<&'static str>) {
         let mut classes = self.lock();
         let known = |name: &str| classes.iter().any(|class| class.name == name);
         let registered = self.objects.iter().chain(&self.devices).any(|other| other.name == ty.parent);
@@ -214,6 +253,7 @@ impl Registry {
             ty.inherited.iter().any(|(_, names)| names.contains(&property.name.as_str()))
         };
         let own = ty.properties.iter().filter(|property| !inherited(property)).cloned();
+        let interfaces = ty.interfaces.iter().copied().chain(interface);
         let class =
             Class::new(ty.name, Some(ty.parent), ClassKind::Concrete).implementing(interfaces).with(own);
         classes.push(class);

@@ -9,6 +9,10 @@ use chardev::{Address, Backend, FileOptions, LogOptions, SocketOptions};
 use qmp_command::{CommandError, CommandResult, QapiType};
 use serde::Deserialize;
 
+#[cfg(feature = "tcp")]
+use crate::socket_address::InetSocketAddress;
+use crate::socket_address::{SocketAddressType, StringValue, UnixSocketAddress};
+
 /// A chardev's backend.
 #[derive(Debug, QapiType)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -141,7 +145,7 @@ struct ChardevSocket {
 /// The address of a socket.
 #[derive(Debug, QapiType)]
 #[serde(tag = "type", rename_all = "lowercase")]
-#[qapi(tag_type = "SocketAddressType")]
+#[qapi(tag_enum = "SocketAddressType")]
 enum SocketAddressLegacy {
     /// TCP.
     #[cfg(feature = "tcp")]
@@ -172,48 +176,6 @@ struct UnixSocketAddressWrapper {
 struct StringWrapper {
     /// The name.
     data: StringValue,
-}
-
-/// A string.
-#[derive(Debug, Deserialize, QapiType)]
-#[qapi(name = "String")]
-struct StringValue {
-    /// The string.
-    str: String,
-}
-
-/// A TCP address.
-#[cfg(feature = "tcp")]
-#[derive(Debug, Deserialize, QapiType)]
-#[serde(rename_all = "kebab-case")]
-struct InetSocketAddress {
-    /// A name or an address. Empty: any address to listen on, or this host.
-    host: String,
-    /// The port's number; 0 or empty to listen on a free one.
-    port: String,
-    /// The host is an address: no name is looked up.
-    numeric: Option<bool>,
-    /// Listening only: the last port to try.
-    to: Option<u16>,
-    /// Use IPv4. By default if the host has such an address.
-    ipv4: Option<bool>,
-    /// Use IPv6. By default if the host has such an address.
-    ipv6: Option<bool>,
-    /// Connecting only: the kernel looks after a peer that is silent.
-    keep_alive: Option<bool>,
-    /// Use several paths. Off, as it cannot be had.
-    mptcp: Option<bool>,
-}
-
-/// A unix address.
-#[derive(Debug, Deserialize, QapiType)]
-struct UnixSocketAddress {
-    /// The file, or the abstract name.
-    path: String,
-    /// It is a name and not a file. Off by default.
-    r#abstract: Option<bool>,
-    /// An abstract name is just its own bytes, without padding. On by default.
-    tight: Option<bool>,
 }
 
 /// What a backend means.

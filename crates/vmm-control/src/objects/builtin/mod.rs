@@ -5,6 +5,8 @@ mod iothread;
 mod memory;
 mod memory_map;
 mod monitor;
+#[cfg(feature = "vfio-user")]
+mod vfio_user;
 
 pub use self::chardev::ChardevSocketProperties;
 pub use self::iothread::{IoThreadObject, IothreadProperties};
@@ -15,8 +17,12 @@ pub use self::memory::{
 pub use self::monitor::{
     CloseAction, FdSetsScope, MonitorHmp, MonitorHmpProperties, MonitorQmp, MonitorQmpProperties, NamedFds,
 };
+#[cfg(feature = "vfio-user")]
+pub use self::vfio_user::{VfioUserDma, VfioUserServer, VfioUserServerProperties};
 
 pub(crate) use self::chardev::{OtherObject, SocketObject};
 pub(crate) use self::iothread::iothread;
 pub(crate) use self::memory::{memory_backend_memfd, memory_backend_ram};
 pub(crate) use self::monitor::{monitor_hmp, monitor_qmp};
+#[cfg(feature = "vfio-user")]
+pub(crate) use self::vfio_user::vfio_user_server;
