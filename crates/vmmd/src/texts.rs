@@ -73,8 +73,7 @@ fn object(plane: &ControlPlane, text: &str) -> Result<Object, String> {
     }
     let router = plane.router();
     let (ty, _) = router.signature("object-add").ok_or("objects cannot be made here")?;
-    let given = keyval::parse(text, Some("qom-type")).map_err(|error| error.to_string())?;
-    keyval::arguments(&given, router.types(), ty).map_err(|error| error.to_string())
+    keyval::object(text, router.types(), ty).map_err(|error| error.to_string())
 }
 
 fn json(text: &str) -> Result<Object, String> {

@@ -40,10 +40,12 @@
 mod arguments;
 mod error;
 pub(crate) mod number;
+mod object;
 mod options;
 mod tree;
 
 pub use arguments::arguments;
 pub use error::KeyvalError;
+pub use object::object;
 pub use options::{OptionItem, Options};
 pub use tree::{asks_for_help, parse, take_value};

@@ -49,7 +49,7 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
     } else if keyval::asks_for_help(text) {
         return Ok(help(router.types(), ty, text));
     } else {
-        keyval::arguments(&keyval::parse(text, Some(IMPLIED))?, router.types(), ty)?
+        keyval::object(text, router.types(), ty)?
     };
     context.call("object-add", &Value::Object(arguments)).await?;
     Ok(String::new())
