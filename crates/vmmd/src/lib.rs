@@ -5,6 +5,7 @@
 //! * [`cli`] turns an argument vector in QEMU's style into a [`config::Config`];
 //! * [`config`] is what a `vmmd` is told to be, and the reader of its TOML form;
 //! * [`board`] is the machine: virtual CPUs without guest code, I/O ports, a real-time clock;
+//! * `devices` are the PCI devices that can be exported;
 //! * `qtest` lets QEMU's test programs drive it;
 //! * [`logging`] installs the log subscriber;
 //! * [`daemonize`] puts the process into the background, without `fork`;
@@ -19,6 +20,7 @@ mod civil;
 pub mod cli;
 pub mod config;
 pub mod daemonize;
+mod devices;
 mod errno;
 pub mod error;
 pub mod logging;

@@ -14,8 +14,8 @@ use vmm_control::chardev::{
     Address, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions, inherited,
 };
 use vmm_control::{
-    BuildError, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError, Rules, ShutdownCause,
-    fd_registry,
+    BuildError, Builder, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError, Rules,
+    ShutdownCause, fd_registry,
 };
 
 use crate::board::{Board, CreateError, serial};
@@ -23,9 +23,10 @@ use crate::cli;
 use crate::config::{
     self, ChardevBackend, ChardevConfig, Config, LogFile, MonitorMode, SocketAddress, SocketConfig,
 };
+use crate::devices;
 use crate::errno;
 use crate::qtest;
-use crate::texts;
+use crate::texts::{self, Stage};
 
 /// Clients that a monitor takes at once when nobody says.
 pub const MAX_CLIENTS: usize = 64;
@@ -133,13 +134,16 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         board.create().await?;
     }
     add_fds(config, &plane)?;
-    // What serves no chardev is there before anybody can ask for it.
-    let (late, early): (Vec<_>, Vec<_>) = config.objects.iter().partition(|it| texts::needs_chardevs(it));
-    texts::add_objects(&plane, early).await?;
+    // What serves no chardev and no device is there before anybody can ask for it.
+    texts::add_objects(&plane, &config.objects, Stage::First).await?;
     let rest = async {
-        let serial = open_all(config, &plane, &board).await?;
-        texts::add_objects(&plane, late).await?;
+        let opened = open_all(config, &plane).await?;
+        // Before a monitor's client could take their chardevs away.
+        let serial = serve_serial(config, &plane, &board)?;
         texts::add_devices(&plane, &config.devices).await?;
+        texts::add_objects(&plane, &config.objects, Stage::WithDevices).await?;
+        serve_monitors(config, &plane, opened)?;
+        texts::add_objects(&plane, &config.objects, Stage::WithChardevs).await?;
         Ok::<_, StartError>(serial)
     };
     let opened = tokio::select! {
@@ -187,9 +191,12 @@ pub async fn help(config: &Config) -> Result<Option<String>, StartError> {
 /// # Errors
 /// When its commands and events do not go together, or there is no runtime.
 pub(crate) fn plane(board: Board, config: &Config) -> Result<ControlPlane, BuildError> {
-    ControlPlane::builder(board)
+    devices::types()
+        .into_iter()
+        .fold(ControlPlane::builder(board), Builder::device_type)
         .no_reboot(config.no_reboot)
         .no_shutdown(config.no_shutdown)
+        .auto_shutdown(config.machine.auto_shutdown)
         .preconfig(config.preconfig)
         .test_commands(config.test_commands)
         .start_paused(config.start_paused)
@@ -273,13 +280,16 @@ fn add_fds(config: &Config, plane: &ControlPlane) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Opens all chardevs, connects the serial ports, then serves monitors: as in QEMU, no client finds less than it will ever find.
-async fn open_all(
-    config: &Config,
-    plane: &ControlPlane,
-    board: &Board,
-) -> Result<Vec<serial::server::Server>, StartError> {
-    let mut served = Vec::with_capacity(config.monitors.len());
+/// A chardev that is open, and its monitor.
+struct Opened<'a> {
+    monitor: &'a config::MonitorConfig,
+    chardev: Arc<Chardev>,
+    max_clients: usize,
+}
+
+/// Opens all chardevs, and gives those that have monitors.
+async fn open_all<'a>(config: &'a Config, plane: &ControlPlane) -> Result<Vec<Opened<'a>>, StartError> {
+    let mut all = Vec::with_capacity(config.monitors.len());
     for chardev in &config.chardevs {
         let monitor = config.monitors.iter().find(|monitor| monitor.chardev == chardev.id);
         let serial = config.serials.iter().any(|serial| serial.chardev == chardev.id);
@@ -290,11 +300,14 @@ async fn open_all(
             .chardevs()
             .insert(opened.clone())
             .map_err(|error| StartError::Monitor { origin: chardev.origin.clone(), source: error.into() })?;
-        served.extend(monitor.map(|monitor| (monitor, opened, max_clients)));
+        all.extend(monitor.map(|monitor| Opened { monitor, chardev: opened, max_clients }));
     }
-    // Before a monitor's client could take their chardevs away.
-    let serial = serve_serial(config, plane, board)?;
-    for (monitor, chardev, max_clients) in served {
+    Ok(all)
+}
+
+/// Serves monitors once everything else is there: as in QEMU, no client finds less than it will ever find.
+fn serve_monitors(config: &Config, plane: &ControlPlane, opened: Vec<Opened<'_>>) -> Result<(), StartError> {
+    for Opened { monitor, chardev, max_clients } in opened {
         let filename = chardev.filename();
         let place = filename.strip_prefix("disconnected:").unwrap_or(&filename);
         let what = match monitor.mode {
@@ -306,7 +319,7 @@ async fn open_all(
             .add_monitor(monitor_config(config, monitor)?, &chardev, max_clients)
             .map_err(|source| StartError::Monitor { origin: monitor.origin.clone(), source })?;
     }
-    Ok(serial)
+    Ok(())
 }
 
 fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> Result<MonitorConfig, StartError> {

@@ -1,23 +1,43 @@
 //! Objects and devices of the command line: `TYPE,key=value...`, made as clients would make them.
 
+use vmm_control::chardev::inherited;
 use vmm_control::keyval::{self, Options};
 use vmm_control::qmp_protocol::{Object, Value};
-use vmm_control::{ControlPlane, LocalError};
+use vmm_control::{ControlPlane, LocalError, LocalSession};
 
 use crate::config::{Config, TextConfig};
+use crate::errno;
 use crate::serve::StartError;
 
-/// Whether it is a monitor, whose chardev must be there first.
-pub(crate) fn needs_chardevs(object: &TextConfig) -> bool {
-    // What cannot be read is found out when it is made.
-    let given = if object.text.starts_with('{') {
-        json(&object.text).ok()
-    } else {
-        keyval::parse(&object.text, Some("qom-type")).ok()
-    };
-    let kind = given.as_ref().and_then(|given| given.get("qom-type")).and_then(Value::as_str);
-    kind.is_some_and(|kind| kind.starts_with("monitor-"))
+/// When an object is made: after what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It needs nothing but other objects.
+    First,
+    /// A monitor: its chardev must be there.
+    WithChardevs,
+    /// An export: its device must be there.
+    WithDevices,
 }
+
+impl Stage {
+    fn of(object: &TextConfig) -> Self {
+        // What cannot be read is found out when it is made.
+        let given = if object.text.starts_with('{') {
+            json(&object.text).ok()
+        } else {
+            keyval::parse(&object.text, Some("qom-type")).ok()
+        };
+        match given.as_ref().and_then(|given| given.get("qom-type")).and_then(Value::as_str) {
+            Some(EXPORT) => Self::WithDevices,
+            Some(kind) if kind.starts_with("monitor-") => Self::WithChardevs,
+            _ => Self::First,
+        }
+    }
+}
+
+/// The type of object that exports a device.
+const EXPORT: &str = "x-vfio-user-server";
 
 /// Whether one of these asks for help instead of being made: then what the human monitor says to that.
 ///
@@ -36,16 +56,44 @@ pub(crate) async fn help(plane: &ControlPlane, config: &Config) -> Result<Option
     Ok(None)
 }
 
-/// Makes objects.
+/// Makes those objects whose time it is.
 ///
 /// # Errors
 /// The first that cannot be made.
-pub(crate) async fn add_objects(plane: &ControlPlane, list: Vec<&TextConfig>) -> Result<(), StartError> {
-    for item in list {
+pub(crate) async fn add_objects(
+    plane: &ControlPlane,
+    list: &[TextConfig],
+    stage: Stage,
+) -> Result<(), StartError> {
+    for item in list.iter().filter(|item| Stage::of(item) == stage) {
         let fail = |reason: String| StartError::Made { origin: item.origin.clone(), reason };
-        let arguments = object(plane, &item.text).map_err(fail)?;
-        execute(plane, "object-add", arguments).await.map_err(fail)?;
+        let mut arguments = object(plane, &item.text).map_err(fail)?;
+        let session = plane.connect();
+        if stage == Stage::WithDevices {
+            name_inherited(&session, &mut arguments).await.map_err(fail)?;
+        }
+        execute(&session, "object-add", arguments).await.map_err(fail)?;
     }
+    Ok(())
+}
+
+/// Gives the inherited socket that an export is to use by its number a name, and has the export use that.
+async fn name_inherited(session: &LocalSession, export: &mut Object) -> Result<(), String> {
+    let Some(Value::Object(socket)) = export.get_mut("socket") else { return Ok(()) };
+    if socket.get("type").and_then(Value::as_str) != Some("fd") {
+        return Ok(());
+    }
+    let number = socket.get("str").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    let Some(number) = number else { return Ok(()) };
+    let fd = inherited::take(number)
+        .map_err(|error| format!("fd {number} cannot be used: {}", errno::text(&error)))?;
+    let name = format!("inherited-{number}");
+    let getfd = serde_json::json!({ "fdname": name });
+    session
+        .execute_with_fds::<_, serde_json::Value>("getfd", &getfd, vec![fd])
+        .await
+        .map_err(|error| error.to_string())?;
+    socket.insert("str".to_owned(), name.into());
     Ok(())
 }
 
@@ -61,7 +109,7 @@ pub(crate) async fn add_devices(plane: &ControlPlane, list: &[TextConfig]) -> Re
         } else {
             Options::parse(&item.text, Some("driver")).arguments()
         };
-        execute(plane, "device_add", arguments).await.map_err(fail)?;
+        execute(&plane.connect(), "device_add", arguments).await.map_err(fail)?;
     }
     Ok(())
 }
@@ -83,8 +131,8 @@ fn json(text: &str) -> Result<Object, String> {
     }
 }
 
-async fn execute(plane: &ControlPlane, command: &str, arguments: Object) -> Result<(), String> {
-    let done = plane.connect().execute::<_, serde_json::Value>(command, &Value::Object(arguments)).await;
+async fn execute(session: &LocalSession, command: &str, arguments: Object) -> Result<(), String> {
+    let done = session.execute::<_, serde_json::Value>(command, &Value::Object(arguments)).await;
     match done {
         Ok(_) => Ok(()),
         Err(LocalError::Command(error)) => Err(error.desc.into_owned()),

@@ -13,6 +13,7 @@ const fn of(name: &'static str, ty: CommandLineParameterType) -> CommandLinePara
 #[must_use]
 pub fn command_line_options() -> Vec<CommandLineOption> {
     let machine = vec![
+        of("auto-shutdown", Boolean).help("shut down when the last exported device has gone").default("off"),
         of("accel", String).help("accelerators to try, separated by ':'"),
         of("type", String).help("the machine"),
     ];

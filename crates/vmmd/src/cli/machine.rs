@@ -68,6 +68,7 @@ impl Machine {
             match pair.key.as_str() {
                 "type" => {}
                 "accel" => self.of_machine = Some((pair.value, item.origin.clone())),
+                "auto-shutdown" => draft.config.machine.auto_shutdown = pair.switch()?,
                 "usb" => {
                     if pair.switch()? {
                         return Err(ErrorKind::NotOffered("it has no USB").into());
@@ -157,7 +158,10 @@ fn unknown(name: &str) -> ConfigError {
 
 fn no_property(object: &str, name: String) -> ConfigError {
     let known: Vec<&str> = if object.ends_with("-machine") {
-        ["type", "accel", "usb", "kernel-irqchip"].into_iter().chain(SWITCHES.iter().copied()).collect()
+        ["type", "accel", "auto-shutdown", "usb", "kernel-irqchip"]
+            .into_iter()
+            .chain(SWITCHES.iter().copied())
+            .collect()
     } else {
         ACCEL_PROPERTIES.to_vec()
     };

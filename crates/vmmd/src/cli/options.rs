@@ -132,7 +132,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     option(
         "machine",
-        Some("board|none[,accel=A[:B...]]"),
+        Some("board|none[,accel=A[:B...]][,auto-shutdown=on]"),
         Opt::Machine,
         Group::Identity,
         "the machine (board), the accelerators to try; 'help' lists them",
@@ -217,14 +217,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         Some("TYPE,id=ID[,...]"),
         Opt::Object,
         Group::Monitors,
-        "an object, as object-add makes it",
+        "an object, as object-add makes it; 'help' lists them",
     ),
     option(
         "device",
         Some("DRIVER[,id=ID][,...]"),
         Opt::Device,
         Group::Monitors,
-        "a device, as device_add plugs it",
+        "a device, as device_add plugs it; 'help' lists them",
     ),
     option(
         "add-fd",

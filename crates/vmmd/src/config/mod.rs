@@ -116,6 +116,8 @@ impl Config {
 pub struct MachineConfig {
     /// Which one.
     pub kind: MachineKind,
+    /// It shuts down when the last exported device has gone.
+    pub auto_shutdown: bool,
     /// The accelerators to try, in this order, all of them names that QEMU has. `vmmd` runs no guest code on any of
     /// them: they are kept for whoever asks. Empty: nobody said.
     pub accel: Vec<String>,

@@ -77,6 +77,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Machine {
     r#type: Option<Spanned<String>>,
+    #[serde(default, rename = "auto-shutdown")]
+    auto_shutdown: bool,
     #[serde(default)]
     accel: Vec<Spanned<String>>,
     smp: Option<Spanned<SmpSpec>>,
@@ -153,6 +155,7 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
                 .at(at(word.span()))
         })?;
     }
+    config.machine.auto_shutdown = file.machine.auto_shutdown;
     for word in file.machine.accel {
         if !ACCELERATORS.contains(&word.get_ref().as_str()) {
             return Err(ConfigError::new(ErrorKind::InvalidAccelerator(word.get_ref().clone()))

@@ -78,7 +78,10 @@ async fn properties(context: &HumanContext, driver: &str) -> CommandResult<Strin
         Err(error) if !context.is_permitted("qom-list-properties") => return Err(error),
         Err(_) => return Ok(format!("Device '{driver}' not found\n")),
     };
-    let is_own = |property: &&Property| !COMMON.contains(&property.name.as_str());
+    // Nor, as in QEMU, those that only say another one in words.
+    let is_own = |property: &&Property| {
+        !COMMON.contains(&property.name.as_str()) && !property.name.starts_with("legacy-")
+    };
     let mut own: Vec<_> = all.iter().filter(is_own).collect();
     own.sort_by_key(|property| &property.name);
     let mut text = match own.as_slice() {

@@ -100,7 +100,7 @@ impl<P: Serialize + Send + Sync + 'static> AnyObject for PciObject<P> {
 
     fn is_settable(&self, name: &str) -> bool {
         // Those of every device are the tree's to say.
-        NAMES.contains(&name) || self.get(name).is_ok_and(|value| !value.is_null())
+        name != LEGACY_ADDR && self.get(name).is_ok_and(|value| !value.is_null())
     }
 
     fn set(&self, name: &str, _: Value) -> CommandResult<()> {

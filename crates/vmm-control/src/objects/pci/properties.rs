@@ -18,7 +18,7 @@ use super::super::class::PropertyInfo;
 #[serde(rename_all = "kebab-case")]
 #[qapi(name = "XPciDeviceProperties")]
 pub(super) struct Given {
-    /// Its place on a bus: the slot and, behind a dot, the function if it is not 0; both hexadecimal
+    /// Its slot on a bus and, behind a dot, its function if that is not 0, both hexadecimal
     addr: Option<String>,
     /// A file for its ROM; there can be none
     romfile: Option<String>,
