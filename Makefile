@@ -86,6 +86,20 @@ fuzz: ## Fuzz the decoder for FUZZ_SECONDS (default 60); needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
 	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run decoder -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
+.PHONY: guest-test
+guest-test: ## A Linux guest in QEMU 11.1 drives our edu device [ARGS=--own-edu]; the first time fetches about 75 MB
+	integration/guest/make-cache
+	$(CARGO) rustc -p guest-edu --release -- -C target-feature=+crt-static
+	$(CARGO) build -p vmmd
+	$(CARGO) build -p vmm-integration --bin guest-test
+	target/debug/guest-test $(ARGS)
+
+# Where CI asks, it runs whatever comes; elsewhere a machine without Debian's package tools may do without.
+.PHONY: guest-test-if-possible
+guest-test-if-possible:
+	@if [ -n "$$CI" ] || integration/guest/make-cache --possible; then $(MAKE) guest-test; \
+	else echo "SKIPPED: make guest-test (no guest drove the edu device; see above for what is missing)"; fi
+
 .PHONY: python
 python: $(VENV)/.done ## The Python environment that the tests' clients run in
 
@@ -97,4 +111,4 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc test stranger ## What CI runs
+ci: lint doc test stranger guest-test-if-possible ## What CI runs

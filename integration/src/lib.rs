@@ -4,6 +4,7 @@
 //! * [`client`] is a small blocking QMP client that shares no code with the server under test.
 //! * [`replay`] runs recorded QMP exchanges against any server and compares.
 //! * [`random`] makes the same stream of requests again from a seed.
+//! * [`guest`] boots a Linux guest in QEMU and reads its console.
 //! * [`qtest`] starts a machine as QEMU's own test programs do and pokes its ports.
 //! * [`process`] and [`wire`] are what the three have in common: a child process that cannot outlive its owner, and
 //!   bytes with file descriptors over a socket.
@@ -14,6 +15,7 @@
 use std::time::Duration;
 
 pub mod client;
+pub mod guest;
 pub mod process;
 pub mod qtest;
 pub mod random;
