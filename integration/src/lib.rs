@@ -6,7 +6,8 @@
 //! * [`random`] makes the same stream of requests again from a seed.
 //! * [`guest`] boots a Linux guest in QEMU and reads its console.
 //! * [`qtest`] starts a machine as QEMU's own test programs do and pokes its ports.
-//! * [`process`] and [`wire`] are what the three have in common: a child process that cannot outlive its owner, and
+//! * [`vfio_user`] is a raw vfio-user client, right or wrong as a test wants it, and servers to try it on.
+//! * [`process`] and [`wire`] are what they have in common: a child process that cannot outlive its owner, and
 //!   bytes with file descriptors over a socket.
 //!
 //! Everything here blocks and is meant for test threads. Nothing sleeps for a fixed time where there is an event to
@@ -20,6 +21,7 @@ pub mod process;
 pub mod qtest;
 pub mod random;
 pub mod replay;
+pub mod vfio_user;
 pub mod vmm;
 pub mod wire;
 

@@ -80,7 +80,15 @@ impl Vmm {
     /// When it does not start.
     #[track_caller]
     pub fn with(setup: Setup<'_>) -> Self {
-        let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no directory: {e}"));
+        Self::with_dir(setup, tempfile::tempdir().unwrap_or_else(|e| panic!("no directory: {e}")))
+    }
+
+    /// As `setup` says, in this directory.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn with_dir(setup: Setup<'_>, dir: TempDir) -> Self {
         let mut argv = vec![program().to_string_lossy().into_owned()];
         argv.extend(["-nodefaults", "-display", "none", "-machine", "none"].map(str::to_owned));
         for monitor in 0..setup.monitors {
@@ -113,6 +121,11 @@ impl Vmm {
     /// The process, to watch it or to send it signals.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The process, to look at.
+    pub fn observe(&self) -> &Process {
+        &self.process
     }
 
     /// Its process id.
