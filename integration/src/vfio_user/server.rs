@@ -283,6 +283,17 @@ impl Scene {
         names.map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ")
     }
 
+    /// That the monitor answers now, whatever a client does.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn monitor_answers(&mut self) {
+        if let Some(monitor) = &mut self.monitor {
+            monitor.run("query-status");
+        }
+    }
+
     /// What must hold whenever there is no client: the monitor answers, a fresh client is served on the same socket, and
     /// once it has gone no descriptor is left.
     ///
@@ -290,9 +301,7 @@ impl Scene {
     /// When it does not hold.
     #[track_caller]
     pub fn well(&mut self) {
-        if let Some(monitor) = &mut self.monitor {
-            monitor.run("query-status");
-        }
+        self.monitor_answers();
         let mut fresh = self.peer();
         fresh.in_step();
         let id = fresh.ok(&payload::region_read(7, 0, 4));

@@ -145,7 +145,10 @@ fn migration_is_refused() {
         for action in [0, 1 << 16, 1 << 17, 1 << 18, 3 << 16, 5 << 16, 7 << 16] {
             let body = Body::new().u32(24).u32(feature | action).bytes(&[0; 24]);
             peer.refused(&Message::command(command::DEVICE_FEATURE, body));
-            peer.refused(&Message::command(command::DEVICE_FEATURE, Body::new().u32(8).u32(feature | action)));
+            peer.refused(&Message::command(
+                command::DEVICE_FEATURE,
+                Body::new().u32(8).u32(feature | action),
+            ));
         }
     }
     peer.refused(&Message::command(command::MIG_DATA_READ, Body::new().u32(8).u32(u32::MAX)));

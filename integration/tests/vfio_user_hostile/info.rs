@@ -37,7 +37,11 @@ fn every_region_has_an_answer_in_full() {
         assert_eq!(u32_at(&reply, 8), index);
     }
     let absent = peer.ok(&payload::region_info(8, 32));
-    assert_eq!((u32_at(&absent, 4), u64_at(&absent, 16)), (0, 0), "an absent region has no size and no flags");
+    assert_eq!(
+        (u32_at(&absent, 4), u64_at(&absent, 16)),
+        (0, 0),
+        "an absent region has no size and no flags"
+    );
     drop(peer);
     scene.unharmed();
 }

@@ -192,7 +192,9 @@ fn max_msg_fds_has_bounds() {
 fn numbers_beyond_all_bounds_do_no_harm() {
     let mut texts = Vec::new();
     for name in ["max_msg_fds", "max_data_xfer_size", "max_dma_maps", "pgsizes"] {
-        for number in ["0", "-0", "-9223372036854775808", "18446744073709551615", "1e400", "1e-400", "0.5", "1e99999"] {
+        for number in
+            ["0", "-0", "-9223372036854775808", "18446744073709551615", "1e400", "1e-400", "0.5", "1e99999"]
+        {
             texts.push(format!("{{\"capabilities\": {{\"{name}\": {number}}}}}\0"));
         }
     }
