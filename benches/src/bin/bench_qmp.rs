@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use vmm_benches::harness::describe;
 use vmm_benches::load::cases::CASES;
 use vmm_benches::load::options::{HELP, Options, Request};
 use vmm_benches::load::report;
-use vmm_benches::load::run::{describe, run};
+use vmm_benches::load::run::run;
 use vmm_benches::load::{Error, Result};
 
 fn main() -> ExitCode {

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flood::{Flood, Kind};
-use super::server::{Running, Traits};
+use super::server::Traits;
 use super::session::{QMP_CAPABILITIES, QUERY_NAME, Session};
-use super::stats::Latencies;
 use super::swarm::Swarm;
 use super::{Doing, Error, Result};
+use crate::harness::process::Running;
+pub use crate::harness::rounds::Figure;
+use crate::harness::stats::Latencies;
 
 const STOP: &[u8] = b"{\"execute\": \"stop\"}\n";
 const CONT: &[u8] = b"{\"execute\": \"cont\"}\n";
@@ -56,17 +58,6 @@ pub enum Layout {
     /// As few monitors as take all sessions: one for each [`Scale::per_monitor`] of them. On a server that takes one
     /// client per monitor, as many monitors as sessions.
     Shared,
-}
-
-/// A figure that a measurement gives.
-#[derive(Debug, Clone, Copy)]
-pub struct Figure {
-    /// "p50".
-    pub name: &'static str,
-    /// "us", "replies/s", "KB", "x idle".
-    pub unit: &'static str,
-    /// Whether its ratio to the floor's says anything.
-    pub compared: bool,
 }
 
 /// A measurement.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cases::{CASES, Scale};
-use super::server::{Place, Spec, loudly, pin_to};
 use super::{Error, Result};
+use crate::harness::options::{beside_this_program, number, seconds};
+use crate::harness::process::{Placement, Spec, loudly};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -59,58 +60,6 @@ pub struct Options {
     pub placement: Placement,
     /// Where to write all figures.
     pub json: Option<PathBuf>,
-}
-
-/// Where client and servers run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Placement {
-    /// Wherever the kernel puts them.
-    #[default]
-    Free,
-    /// The client on the first CPU, the servers on the last.
-    Apart,
-    /// All on the first CPU.
-    Together,
-}
-
-impl Placement {
-    /// Binds the calling thread, and what it starts from now on, to the client's CPU.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses.
-    pub fn enter_client(self) -> Result<()> {
-        match self {
-            Self::Free => Ok(()),
-            Self::Apart | Self::Together => pin_to(Place::First),
-        }
-    }
-
-    /// As [`enter_client`](Self::enter_client), to the servers' CPU.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses.
-    pub fn enter_server(self) -> Result<()> {
-        match self {
-            Self::Free => Ok(()),
-            Self::Apart => pin_to(Place::Last),
-            Self::Together => pin_to(Place::First),
-        }
-    }
-
-    /// What the report says about it.
-    #[must_use]
-    pub fn describe(self) -> &'static str {
-        match self {
-            Self::Free => {
-                "Placed by the kernel, which may put client and server on one CPU (wake-ups of a few us) or on two \
-                 (tens of us): compare with --pin or --pin-together."
-            }
-            Self::Apart => "Client and servers pinned to a CPU each.",
-            Self::Together => "Client and servers pinned to the same CPU.",
-        }
-    }
 }
 
 /// What the command line asks for.
@@ -247,7 +196,7 @@ fn floor(given: &Given) -> Result<Option<Spec>> {
 fn vmmd(_: &Given) -> Result<Option<Spec>> {
     let places = [beside_this_program("vmmd"), PathBuf::from("target/release/vmmd")];
     let Some(path) = places.iter().find(|path| path.is_file()) else {
-        loudly("vmmd is SKIPPED: not built; `cargo build --release -p vmmd` builds it");
+        loudly("bench-qmp", "vmmd is SKIPPED: not built; `cargo build --release -p vmmd` builds it");
         return Ok(None);
     };
     Ok(Some(spec("vmmd", path, &["-S", "-nodefaults", "-display", "none", "-machine", "none", "{args}"])))
@@ -259,6 +208,7 @@ fn qemu(_: &Given) -> Result<Option<Spec>> {
         std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|file| file.is_file());
     let Some(path) = program else {
         loudly(
+            "bench-qmp",
             "QEMU is SKIPPED: no qemu-system-x86_64 in PATH; install it, or give --server qemu='... {args}'",
         );
         return Ok(None);
@@ -271,26 +221,6 @@ fn spec(name: &str, program: &Path, words: &[&str]) -> Spec {
     let program = program.display().to_string();
     let words = std::iter::once(program).chain(words.iter().map(|&word| word.to_owned())).collect();
     Spec { name: name.to_owned(), words }
-}
-
-/// Where Cargo puts the workspace's programs.
-fn beside_this_program(name: &str) -> PathBuf {
-    std::env::current_exe().map(|program| program.with_file_name(name)).unwrap_or_else(|_| name.into())
-}
-
-fn number(option: &str, value: &str, least: usize, most: usize) -> Result<usize> {
-    match value.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(Error::Usage(format!("{option} {value:?}: expected a number from {least} to {most}"))),
-    }
-}
-
-fn seconds(value: &str) -> Result<Duration> {
-    let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    match seconds {
-        Some(seconds) if seconds > Duration::ZERO && seconds <= Duration::from_secs(3600) => Ok(seconds),
-        _ => Err(Error::Usage(format!("--seconds {value:?}: expected a time above 0, up to 3600"))),
-    }
 }
 
 #[cfg(test)]

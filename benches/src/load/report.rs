@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::cases::{Figure, Scale};
 use super::options::Options;
 use super::run::{Cell, Outcome, Row};
+use crate::harness::table::{align, number, small};
 
 /// The table: a line per figure, a column per server, ratios to the first server in brackets.
 #[must_use]
@@ -136,54 +137,11 @@ fn remarks_on(row: &Row, outcome: &Outcome, scale: &Scale) -> Vec<String> {
     outcome.servers.iter().zip(&row.cells).filter_map(remark).collect()
 }
 
-/// Columns wide enough for their widest cell; the first two to the left, figures to the right.
-fn align(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for line in lines {
-        let mut out = String::new();
-        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            // Writing to a String cannot fail.
-            let _ =
-                if column < 2 { write!(out, "{cell:<width$}  ") } else { write!(out, "  {cell:>width$}") };
-        }
-        text.push_str(out.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// Three or four digits that mean something, thousands in groups.
-fn number(value: f64) -> String {
-    if value.abs() < 100.0 {
-        return small(value);
-    }
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if value < 0.0 { format!("-{text}") } else { text }
-}
-
-fn small(value: f64) -> String {
-    match value.abs() {
-        magnitude if magnitude < 0.1 => format!("{value:.3}"),
-        magnitude if magnitude < 10.0 => format!("{value:.2}"),
-        _ => format!("{value:.1}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::process::Placement;
     use crate::load::cases::CASES;
-    use crate::load::options::Placement;
     use crate::load::server::Traits;
 
     fn outcome() -> Outcome {
@@ -229,11 +187,5 @@ mod tests {
         assert_eq!(figures[2]["rounds"], json!([60.0]));
         assert_eq!(figures[2]["ratio-to-first"], json!(1.2));
         assert_eq!(figures[6]["failed"], json!("it was lost"));
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        let values = [0.012, 1.0, 54.25, 999.4, 1000.0, 1_080_865.0, -1234.0];
-        assert_eq!(values.map(number), ["0.012", "1.00", "54.2", "999", "1,000", "1,080,865", "-1,234"]);
     }
 }

@@ -3,11 +3,13 @@
 //! The order is round, measurement, server, so that the figures that are divided by each other were taken within
 //! seconds of each other: what else the machine does then hits all of them alike.
 
+use super::Result;
 use super::cases::{Bed, CASES, Case};
 use super::options::Options;
-use super::server::{Spec, Traits, raise_open_files};
-use super::stats::median;
-use super::{Error, Result};
+use super::server::Traits;
+use crate::harness::describe;
+use crate::harness::process::{Spec, raise_open_files};
+pub use crate::harness::rounds::Cell;
 
 /// What a run found.
 #[derive(Debug)]
@@ -27,22 +29,6 @@ pub struct Row {
     pub cells: Vec<Cell>,
 }
 
-/// What a measurement found on one server.
-#[derive(Debug)]
-pub enum Cell {
-    /// Figures: per round, in the order of [`Case::figures`].
-    Measured {
-        /// Rounds of figures.
-        rounds: Vec<Vec<f64>>,
-        /// What the measurement had to do differently here, "64 monitors".
-        note: Option<String>,
-    },
-    /// The server cannot have the monitors.
-    Unavailable,
-    /// Why it failed. It is not tried again in later rounds.
-    Failed(String),
-}
-
 impl Outcome {
     /// Whether a measurement failed.
     #[must_use]
@@ -55,33 +41,20 @@ impl Row {
     /// The median over rounds of a server's figure.
     #[must_use]
     pub fn median(&self, server: usize, figure: usize) -> Option<f64> {
-        median(&self.figure(server, figure)?)
+        self.cells[server].median(figure)
     }
 
     /// The median over rounds of the ratio to the first server's figure in the same round; `None` where that says
     /// nothing.
     #[must_use]
     pub fn ratio(&self, server: usize, figure: usize) -> Option<f64> {
-        if !self.case.figures[figure].compared {
-            return None;
-        }
-        let pairs = self.figure(server, figure)?.into_iter().zip(self.figure(0, figure)?);
-        median(&pairs.map(|(value, floor)| value / floor).collect::<Vec<_>>())
+        self.case.figures[figure].compared.then(|| self.cells[server].ratio(&self.cells[0], figure))?
     }
 
     /// Whether a server's rounds differ by more than a factor of two: a figure of which the median says little.
     #[must_use]
     pub fn unsteady(&self, server: usize, figure: usize) -> bool {
-        let values = self.figure(server, figure).unwrap_or_default();
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        values.iter().any(|&value| value > 2.0 * least)
-    }
-
-    fn figure(&self, server: usize, figure: usize) -> Option<Vec<f64>> {
-        match &self.cells[server] {
-            Cell::Measured { rounds, .. } => Some(rounds.iter().map(|figures| figures[figure]).collect()),
-            Cell::Unavailable | Cell::Failed(_) => None,
-        }
+        self.cells[server].unsteady(figure)
     }
 }
 
@@ -139,19 +112,6 @@ fn measure(case: &Case, spec: &Spec, traits: &Traits, options: &Options) -> Resu
     let server = spec.start(monitors, options.placement)?;
     let bed = Bed::new(case, &server, &options.scale);
     server.explain((case.run)(&bed))
-}
-
-/// An error with its causes in one line.
-#[must_use]
-pub fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::{Doing, Error, Result};
+use crate::harness::PATIENCE;
 
-/// How long a server may be silent, or not listening yet, before a measurement gives up.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The command that most measurements repeat. Like all commands here it ends with the only newline in it.
 pub const QUERY_NAME: &[u8] = b"{\"execute\": \"query-name\"}\n";
 /// The command that ends capabilities negotiation.

@@ -11,8 +11,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::RecvFlags;
 
 use super::poll::Poller;
-use super::session::{Line, PATIENCE, Session, check};
+use super::session::{Line, Session, check};
 use super::{Doing, Error, Result};
+use crate::harness::PATIENCE;
 
 /// An epoll set of negotiated sessions.
 #[derive(Debug)]
