@@ -11,6 +11,8 @@ mod deferred;
 mod descriptors;
 mod dma;
 mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod held;
 mod inbox;

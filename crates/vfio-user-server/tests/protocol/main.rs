@@ -9,6 +9,7 @@ mod commands;
 mod deferral;
 mod descriptors;
 mod dma;
+mod fuzzing;
 mod irqs;
 mod properties;
 mod session;

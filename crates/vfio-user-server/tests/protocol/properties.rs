@@ -110,7 +110,7 @@ fn glued(writes: &[Write], rooms: &[usize], work: bool) -> (Vec<Message>, Vec<Ca
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn any_cut_gives_the_same(
