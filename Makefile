@@ -82,9 +82,10 @@ bench-qmp: ## vmmd, the floor and QEMU (where installed) in one run: make bench-
 	target/release/bench-qmp $(or $(ARGS),--pin)
 
 .PHONY: fuzz
-fuzz: ## Fuzz the decoder for FUZZ_SECONDS (default 60); needs cargo-fuzz
+fuzz: ## Fuzz both protocols for FUZZ_SECONDS (default 60) each; needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
 	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run decoder -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run vfio_user -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
 .PHONY: guest-test
 guest-test: ## A Linux guest in QEMU 11.1 drives our edu device [ARGS=--own-edu]; the first time fetches about 75 MB

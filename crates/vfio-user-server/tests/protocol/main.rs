@@ -5,6 +5,7 @@
 #[macro_use]
 mod support;
 
+mod client;
 mod commands;
 mod deferral;
 mod descriptors;

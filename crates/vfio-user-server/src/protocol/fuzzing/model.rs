@@ -148,7 +148,10 @@ impl Model {
         // The last may wait for the bytes after it: whether descriptors are its own depends on them.
         let all = ended || executed == self.commands.len() || !self.input.is_empty();
         assert!(all, "{executed} of {} commands were executed", self.commands.len());
-        assert!(ended || !self.broken || executed < self.commands.len(), "the session goes on after a violation");
+        assert!(
+            ended || !self.broken || executed < self.commands.len(),
+            "the session goes on after a violation"
+        );
         for command in &self.commands[..executed] {
             assert_eq!(command.answered, !command.header.no_reply(), "{command:?}");
         }
