@@ -1,4 +1,5 @@
 //! What clients may give as memory, and how it is then reached.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

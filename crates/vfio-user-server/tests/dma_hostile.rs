@@ -1,4 +1,5 @@
 //! Clients that change their memory while the device uses it. Whoever is ended by that fails the test.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};

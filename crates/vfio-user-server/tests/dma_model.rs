@@ -1,4 +1,5 @@
 //! The DMA table against a list of maps that is searched byte by byte.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::os::fd::OwnedFd;
 

@@ -123,6 +123,9 @@ impl DmaTable {
     /// What [`covers`](Self::covers) says; [`DmaError::NotLocal`] if messages are needed for some of it;
     /// [`DmaError::Gone`], after which a part of `data` may be overwritten.
     pub fn read(&self, iova: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        if let Some((map, offset)) = self.only_map(iova, data.len()).filter(|(map, _)| map.readable) {
+            return map.backing.read(offset, data);
+        }
         let pieces = self.local_pieces(iova, data.len(), false)?;
         let mut rest = data;
         for piece in pieces {
@@ -141,6 +144,9 @@ impl DmaTable {
     /// # Errors
     /// As for [`read`](Self::read); with [`DmaError::Gone`] a part may be written.
     pub fn write(&self, iova: u64, data: &[u8]) -> Result<(), DmaError> {
+        if let Some((map, offset)) = self.only_map(iova, data.len()).filter(|(map, _)| map.writable) {
+            return map.backing.write(offset, data);
+        }
         let pieces = self.local_pieces(iova, data.len(), true)?;
         let mut rest = data;
         for piece in pieces {
@@ -202,6 +208,13 @@ impl DmaTable {
     #[must_use]
     pub fn mapped_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The map that a range, not an empty one, is wholly in, and where: the common case, for which one look is enough.
+    fn only_map(&self, iova: u64, len: usize) -> Option<(&Map, u64)> {
+        let (start, map) = self.maps.range(..=iova).next_back()?;
+        let offset = iova - start;
+        (len > 0 && len as u64 <= map.size.checked_sub(offset)?).then_some((map, offset))
     }
 
     /// The parts of a range that was found to be wholly local.

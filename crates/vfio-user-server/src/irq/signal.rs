@@ -112,3 +112,113 @@ fn write_unless_full(eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    /// The highest value that a write can leave in a counter.
+    const FULL: u64 = u64::MAX - 1;
+
+    /// Fails the test, rather than hang it, if `work` is not done in time.
+    fn watched(work: impl FnOnce() + Send + 'static) {
+        let (sender, done) = mpsc::channel();
+        let worker = std::thread::spawn(move || {
+            work();
+            let _ = sender.send(());
+        });
+        match done.recv_timeout(Duration::from_secs(60)) {
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it waits"),
+            _ => worker.join().unwrap(),
+        }
+    }
+
+    fn both_ways() -> [Signaller; 2] {
+        let mut prepared = Signaller::default();
+        prepared.prepare();
+        [prepared, Signaller::without_aio()]
+    }
+
+    fn count(fd: &OwnedFd) -> u64 {
+        let mut count = [0; 8];
+        rustix::io::read(fd, &mut count).unwrap();
+        u64::from_ne_bytes(count)
+    }
+
+    #[test]
+    fn signals_are_counted_by_both_ways() {
+        for mut signaller in both_ways() {
+            let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            (0..100).for_each(|_| signaller.signal(fd.as_fd()));
+            assert_eq!((count(&fd), signaller.signalled()), (100, 100));
+        }
+    }
+
+    #[test]
+    fn a_full_blocking_counter_is_signalled_already() {
+        watched(|| {
+            for mut signaller in both_ways() {
+                let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+                write(&fd, &FULL.to_ne_bytes()).unwrap();
+                (0..100).for_each(|_| signaller.signal(fd.as_fd()));
+                assert!(count(&fd) >= FULL);
+                assert_eq!(signaller.signalled(), 100);
+            }
+        });
+    }
+
+    /// Makes writes to the eventfd wait, over and over, whatever others do.
+    fn obstruct(fd: &OwnedFd, over: &AtomicBool) {
+        let flags = fcntl_getfl(fd).unwrap();
+        while !over.load(Ordering::Relaxed) {
+            fcntl_setfl(fd, flags | OFlags::NONBLOCK).unwrap();
+            let _ = rustix::io::read(fd, &mut [0; 8]);
+            // Fails if a signal came first; the next round makes up for it.
+            let _ = write(fd, &FULL.to_ne_bytes());
+            fcntl_setfl(fd, flags - OFlags::NONBLOCK).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_client_that_fills_the_counter_all_the_time_does_not_stop_us() {
+        let mut signaller = Signaller::default();
+        signaller.prepare();
+        if !signaller.has_aio() {
+            eprintln!("SKIPPED: no asynchronous I/O on this host, so that a client can make interrupts wait");
+            return;
+        }
+        watched(move || {
+            let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| obstruct(&fd, &over));
+                (0..10_000).for_each(|_| signaller.signal(fd.as_fd()));
+                over.store(true, Ordering::Relaxed);
+            });
+            assert_eq!(signaller.signalled(), 10_000);
+        });
+    }
+
+    #[test]
+    fn contexts_are_used_again() {
+        // Others take and give at the same time; but there are only so many of them.
+        for _ in 0..200 {
+            let mut signaller = Signaller::default();
+            signaller.prepare();
+        }
+        assert!(IDLE.lock().unwrap().len() < 100);
+    }
+
+    #[test]
+    fn what_cannot_be_signalled_is_not_counted() {
+        let reader = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        let mut signaller = Signaller::default();
+        signaller.prepare();
+        signaller.signal(reader.as_fd());
+        assert_eq!(signaller.signalled(), 0);
+    }
+}
