@@ -31,8 +31,16 @@ fn table(fd: &OwnedFd, writable: bool) -> (DmaTable, DmaPath) {
 
 /// Has `client` run over and over while `device` does.
 fn against(client: impl Fn(u32) + Sync, device: impl FnOnce()) {
+    /// Ends the client, even if the device has failed.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = End(&over);
         scope.spawn(|| {
             let mut round = 0;
             while !over.load(Ordering::Relaxed) {
@@ -41,7 +49,6 @@ fn against(client: impl Fn(u32) + Sync, device: impl FnOnce()) {
             }
         });
         device();
-        over.store(true, Ordering::Relaxed);
     });
 }
 

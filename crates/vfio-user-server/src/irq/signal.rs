@@ -117,7 +117,7 @@ fn write_unless_full(eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use rustix::event::{EventfdFlags, eventfd};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -131,7 +131,7 @@ mod tests {
             work();
             let _ = sender.send(());
         });
-        match done.recv_timeout(Duration::from_secs(60)) {
+        match done.recv_timeout(Duration::from_secs(30)) {
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("it waits"),
             _ => worker.join().unwrap(),
         }
@@ -171,17 +171,26 @@ mod tests {
         });
     }
 
-    /// Makes writes to the eventfd wait, over and over, whatever others do.
-    fn obstruct(fd: &OwnedFd, over: &AtomicBool) {
+    /// Fills the counter, over and over, while it can be waited for; and leaves it so until there was another signal.
+    fn obstruct(fd: &OwnedFd, signals: &AtomicU64) {
         let flags = fcntl_getfl(fd).unwrap();
-        while !over.load(Ordering::Relaxed) {
+        loop {
             fcntl_setfl(fd, flags | OFlags::NONBLOCK).unwrap();
             let _ = rustix::io::read(fd, &mut [0; 8]);
             // Fails if a signal came first; the next round makes up for it.
             let _ = write(fd, &FULL.to_ne_bytes());
             fcntl_setfl(fd, flags - OFlags::NONBLOCK).unwrap();
+            let before = signals.load(Ordering::Relaxed);
+            while signals.load(Ordering::Relaxed) == before {
+                if before >= SIGNALS {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
         }
     }
+
+    const SIGNALS: u64 = 10_000;
 
     #[test]
     fn a_client_that_fills_the_counter_all_the_time_does_not_stop_us() {
@@ -193,13 +202,15 @@ mod tests {
         }
         watched(move || {
             let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-            let over = AtomicBool::new(false);
+            let signals = AtomicU64::new(0);
             std::thread::scope(|scope| {
-                scope.spawn(|| obstruct(&fd, &over));
-                (0..10_000).for_each(|_| signaller.signal(fd.as_fd()));
-                over.store(true, Ordering::Relaxed);
+                scope.spawn(|| obstruct(&fd, &signals));
+                for _ in 0..SIGNALS {
+                    signaller.signal(fd.as_fd());
+                    signals.fetch_add(1, Ordering::Relaxed);
+                }
             });
-            assert_eq!(signaller.signalled(), 10_000);
+            assert_eq!(signaller.signalled(), SIGNALS);
         });
     }
 
