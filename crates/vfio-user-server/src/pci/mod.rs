@@ -29,7 +29,7 @@ mod served;
 mod spec;
 
 pub use bar::{Bar, Doorbell};
-pub(crate) use bars::{Bars, Bell, Handled};
+pub(crate) use bars::{Bars, Handled};
 pub use capability::{Express, Msi, Msix};
 pub use check::SpecError;
 pub use config::ConfigSpace;
