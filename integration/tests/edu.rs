@@ -292,7 +292,7 @@ impl Pair {
     /// Something that a guest might do, or should not.
     fn step(&mut self) {
         let registers = [0x00, 0x04, 0x08, 0x20, 0x24, 0x60, 0x64, 0x80, 0x88, 0x90];
-        match self.random.below(12) {
+        match self.random.below(14) {
             0..=3 => {
                 let offset = self.somewhere();
                 let most = self.random.pick(&[8, 8, 8, 8, 8, 40]);
@@ -323,6 +323,11 @@ impl Pair {
                 let on = self.msi;
                 self.done.push(format!("MSI {on}"));
                 self.both(|device| device.use_msi(on));
+            }
+            11 | 12 => {
+                let (offset, bits) =
+                    (self.random.pick(&[0x60, 0x64]), self.random.pick(&[1_u32, 2, 3, 0x101, !0]));
+                self.write(offset, &bits.to_le_bytes());
             }
             _ => {
                 let bits = self.random.pick(&[0x06_u32, 0x07, 0x406, 0x407]);
