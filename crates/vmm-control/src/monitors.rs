@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use chardev::{Chardev, OpenError};
+use futures_util::FutureExt as _;
 use qmp_command::layers::permit::Permit;
 use qmp_command::policy::Policy;
 use qmp_monitor::{Core, Monitor, MonitorConfig, QmpSession};
@@ -188,13 +189,20 @@ impl Monitors {
         });
     }
 
-    /// Does something on the plane's runtime as a command would: not while another one changes objects. Nothing is done
-    /// once the plane has gone. Called from any thread; does not block.
+    /// Does something on the plane's runtime as a command would: not while another one changes objects. It has its place
+    /// among those commands when this returns. Nothing is done once the plane has gone. Called from any thread; does
+    /// not block.
     pub(crate) fn soon(&self, work: impl Future<Output = ()> + Send + 'static) {
         let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
         let Some(permit) = self.permit.get().cloned() else { return };
+        let mut turn = Box::pin(async move { permit.acquire().await });
+        // The first look is what takes the place in the queue.
+        let held = turn.as_mut().now_or_never();
         core.runtime().spawn(async move {
-            let _permit = permit.acquire().await;
+            let _permit = match held {
+                Some(held) => held,
+                None => turn.await,
+            };
             work.await;
         });
     }

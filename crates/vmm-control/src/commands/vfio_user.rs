@@ -84,9 +84,8 @@ struct ExportInfo {
     maps: Vec<Map>,
     /// How many maps there are.
     map_count: u64,
-    /// Bytes of all maps. Absent if there are more than are shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mapped_bytes: Option<u64>,
+    /// Bytes of all maps.
+    mapped_bytes: u64,
     /// Interrupts that the client has set up, or holds back.
     vectors: Vec<Vector>,
     /// Counters, from the start of the object.
@@ -345,12 +344,12 @@ async fn info(node: &Node, server: &VfioUserServer) -> Option<ExportInfo> {
     let busy = report.is_none();
     let settings = server.settings();
     let (state, stats, seen) = match report {
-        Some(Report { state, stats, client, maps, map_count, vectors, .. }) => {
-            (state, stats, Some((client, maps, map_count, vectors)))
+        Some(Report { state, stats, client, maps, map_count, mapped_bytes, vectors, .. }) => {
+            (state, stats, Some((client, maps, (map_count, mapped_bytes), vectors)))
         }
         None => (handle.state(), handle.stats(), None),
     };
-    let (client, maps, map_count, vectors) = seen.unwrap_or_default();
+    let (client, maps, (map_count, mapped_bytes), vectors) = seen.unwrap_or_default();
     Some(ExportInfo {
         id: node.name().to_owned(),
         qom_path: node.path.clone(),
@@ -363,7 +362,7 @@ async fn info(node: &Node, server: &VfioUserServer) -> Option<ExportInfo> {
         dma: settings.dma.unwrap_or_default(),
         busy,
         client: client.map(Into::into),
-        mapped_bytes: (!busy && map_count == maps.len()).then(|| maps.iter().map(|map| map.size).sum()),
+        mapped_bytes,
         maps: maps.iter().map(Into::into).collect(),
         map_count: u64::try_from(map_count).unwrap_or(u64::MAX),
         vectors: vectors.iter().map(Into::into).collect(),

@@ -20,3 +20,5 @@ mod queries;
 mod run;
 mod schema;
 mod support;
+#[cfg(feature = "vfio-user")]
+mod vfio_user;

@@ -32,7 +32,7 @@ struct Export {
     client: Option<Client>,
     maps: Vec<Map>,
     map_count: u64,
-    mapped_bytes: Option<u64>,
+    mapped_bytes: u64,
     vectors: Vec<Vector>,
     stats: Stats,
 }
@@ -105,8 +105,7 @@ fn export(export: &Export) -> String {
         self::client(&mut text, client);
     }
     if export.map_count > 0 {
-        let bytes = export.mapped_bytes.map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
-        let _ = writeln!(text, "  maps: {}{bytes}", export.map_count);
+        let _ = writeln!(text, "  maps: {}, {} bytes", export.map_count, export.mapped_bytes);
         for Map { iova, size, readable, writable, path } in export.maps.iter().take(MAPS) {
             let (r, w) = (if *readable { 'r' } else { '-' }, if *writable { 'w' } else { '-' });
             // No map wraps.

@@ -87,7 +87,7 @@ impl Export {
             Ok(context) => context,
             Err((error, device)) => {
                 loan.device = Some(device);
-                return Err(not_created(&error.source));
+                return Err(not_created(error.io_error()));
             }
         };
         let exported = context.spawn(&thread.handle())?;

@@ -145,15 +145,18 @@ impl VfioUserServer {
         let stays = self.properties.reconnect == Some(true);
         move |event| match event {
             Event::Attached(client) => {
-                tracing::info!(id, pid = client.pid, uid = client.uid, "a client has attached");
+                let (pid, uid) = client.map(|client| (client.pid, client.uid)).unzip();
+                tracing::info!(id, pid, uid, "a client has attached");
             }
             Event::Hangup(reason) => {
                 tracing::info!(id, "the client has gone: {reason}");
-                if let Err(error) = events.emit("VFU_CLIENT_HANGUP", &data) {
-                    tracing::error!(%error, "VFU_CLIENT_HANGUP was not raised");
-                }
+                // First of all its turn is taken: whoever answers the event with a command does not find the object
+                // any more. It does not go before this call has ended, and so not before the event.
                 if let (false, Some(plane)) = (stays, plane.upgrade()) {
                     delete_soon(&plane, &id, &mark);
+                }
+                if let Err(error) = events.emit("VFU_CLIENT_HANGUP", &data) {
+                    tracing::error!(%error, "VFU_CLIENT_HANGUP was not raised");
                 }
             }
             _ => {}
