@@ -20,6 +20,9 @@ const QEMU: &str = "qemu-system-x86_64";
 /// Types of objects that QEMU 7.2 has not, and 11.1 has.
 const NEWER: [&str; 2] = ["monitor-qmp", "monitor-hmp"];
 
+/// Members that QEMU 7.2's types have not, by where they are: properties of ours of objects that it has too.
+const OURS: [(&str, &str); 1] = [("object-add arg-type(iothread)", "cpu-affinity")];
+
 /// A schema, by name. Commands, events and types share one space of names.
 struct Schema(BTreeMap<String, Value>);
 
@@ -121,7 +124,14 @@ impl Comparison<'_> {
     }
 
     fn object(&mut self, place: &str, ours: &Map<String, Value>, theirs: &Map<String, Value>) {
-        let (mine, all) = (by(ours, "members", "name"), by(theirs, "members", "name"));
+        let (mut mine, all) = (by(ours, "members", "name"), by(theirs, "members", "name"));
+        for (_, name) in OURS.iter().filter(|(where_it_is, _)| *where_it_is == place) {
+            let member = mine.remove(*name);
+            assert!(
+                member.is_some_and(|member| member.contains_key("default")),
+                "{place}.{name} is not optional"
+            );
+        }
         if !mine.keys().eq(all.keys()) {
             self.note(place, "members", mine.keys(), all.keys());
         }

@@ -37,29 +37,32 @@ impl Affinity {
         if chosen.is_empty() && self.chosen.is_empty() {
             return Ok(());
         }
-        self.apply(&chosen)
-            .map_err(|source| Error::Affinity { cpus: chosen.clone(), source: source.into() })?;
+        self.apply(&chosen)?;
         self.chosen = chosen;
         Ok(())
     }
 
-    fn apply(&self, cpus: &[u16]) -> io::Result<()> {
+    fn apply(&self, cpus: &[u16]) -> Result<(), Error> {
+        let failed = |source: io::Errno| Error::Affinity { cpus: cpus.to_vec(), source: source.into() };
+        let set = |cpus: &CpuSet| sched_setaffinity(self.thread, cpus).map_err(failed);
+        let get = || sched_getaffinity(self.thread).map_err(failed);
         if cpus.is_empty() {
-            return sched_setaffinity(self.thread, &self.host.ok_or(io::Errno::OPNOTSUPP)?);
+            return set(&self.host.ok_or_else(|| failed(io::Errno::OPNOTSUPP))?);
         }
+        let fits = |cpu: &u16| usize::from(*cpu) < CpuSet::MAX_CPU;
         let mut wanted = CpuSet::new();
-        for cpu in cpus {
-            if usize::from(*cpu) >= CpuSet::MAX_CPU {
-                return Err(io::Errno::INVAL);
-            }
+        for cpu in cpus.iter().filter(|cpu| fits(cpu)) {
             wanted.set(usize::from(*cpu));
         }
-        let before = sched_getaffinity(self.thread)?;
-        sched_setaffinity(self.thread, &wanted)?;
-        if sched_getaffinity(self.thread)? == wanted {
+        let before = get()?;
+        set(&wanted)?;
+        let now = get()?;
+        let runs_on = |cpu: &u16| fits(cpu) && now.is_set(usize::from(*cpu));
+        let missing: Vec<u16> = cpus.iter().copied().filter(|cpu| !runs_on(cpu)).collect();
+        if missing.is_empty() {
             return Ok(());
         }
-        sched_setaffinity(self.thread, &before)?;
-        Err(io::Errno::INVAL)
+        set(&before)?;
+        Err(Error::Affinity { cpus: missing, source: io::Errno::INVAL.into() })
     }
 }

@@ -62,17 +62,21 @@ pub enum Error {
     #[error("cannot start the iothread")]
     Start(#[source] io::Error),
 
-    /// The thread cannot be kept to these CPUs: there is one that the host has not, or that this process may not use.
-    /// Where it may run has not changed.
-    #[error("the iothread cannot be kept to CPUs {cpus:?}")]
+    /// The thread cannot be kept to the CPUs that were given. Where it may run has not changed. (What QEMU says for its
+    /// thread contexts, and then which.)
+    #[error("Setting CPU affinity failed: not possible on CPU {}", list(.cpus))]
     Affinity {
-        /// The numbers as given.
+        /// Those on which it cannot run: the host has none of that number, or keeps this process away from it.
         cpus: Vec<u16>,
-        /// `EINVAL` for a CPU that there is not, `EPERM` if the system forbids it.
+        /// `EINVAL`, or `EPERM` if the system forbids the change.
         source: io::Error,
     },
 
     /// The descriptor cannot be watched: `EPERM` for a regular file, `EEXIST` if this iothread watches it already.
     #[error("cannot watch the file descriptor")]
     Watch(#[source] io::Error),
+}
+
+fn list(cpus: &[u16]) -> String {
+    cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }

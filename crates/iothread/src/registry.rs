@@ -40,6 +40,8 @@ pub struct Info {
     pub thread_id: i32,
     /// Its properties.
     pub properties: Properties,
+    /// The CPUs that it is kept to; none: it runs where the host puts it.
+    pub cpu_affinity: Vec<u16>,
     /// How many [`IoThreadRef`]s there are.
     pub users: usize,
     /// Its counters.
@@ -118,6 +120,7 @@ impl IoThreads {
                 id: thread.key().clone(),
                 thread_id: thread.thread_id(),
                 properties: thread.properties(),
+                cpu_affinity: thread.cpu_affinity(),
                 users: Arc::strong_count(&thread) - 1,
                 stats: thread.stats(),
             })

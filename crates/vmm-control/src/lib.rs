@@ -63,6 +63,8 @@ pub mod hmp;
 pub mod introspect;
 pub mod keyval;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod monitors;
 pub mod objects;
 mod phase;

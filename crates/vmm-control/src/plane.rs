@@ -121,6 +121,15 @@ impl PlaneHandle {
         &self.0.iothreads
     }
 
+    /// Copies what the iothreads have counted to the program's metrics recorder: `iothread_wakeups_total`,
+    /// `iothread_poll_hits_total`, `iothread_polling_nanoseconds_total` and the like, with the label `iothread`. To be
+    /// called before what the recorder has is rendered; nothing else brings them up to date but
+    /// `x-query-iothread-stats`.
+    #[cfg(feature = "metrics")]
+    pub fn update_metrics(&self) {
+        crate::metrics::update(&self.0.iothreads.list());
+    }
+
     /// Raises SHUTDOWN with this cause and asks the program to end, as `quit` does. Later causes are ignored.
     pub fn shut_down(&self, cause: ShutdownCause) {
         self.0.shut_down(cause);

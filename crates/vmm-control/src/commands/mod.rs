@@ -5,6 +5,7 @@ mod chardev;
 mod devices;
 mod fds;
 mod human;
+mod iothreads;
 mod machine;
 mod monitors;
 mod objects;
@@ -40,6 +41,8 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
     let mut queries = query::commands(plane);
     queries.push(monitors::x_query_monitors(plane));
     let introspection = vec![schema::query_qmp_schema(plane), options::query_command_line_options(plane)];
+    let mut objects = objects::commands(plane);
+    objects.extend([iothreads::query_iothreads(plane), iothreads::x_query_iothread_stats(plane)]);
     // The groups are the manual's chapters, the order that of `query-commands`.
     let groups = [
         ("Protocol", protocol),
@@ -50,7 +53,7 @@ pub(crate) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
         ("File descriptors", fds::commands(plane)),
         ("Character devices", chardev::commands(plane)),
         ("Clients", clients(plane)),
-        ("Objects", objects::commands(plane)),
+        ("Objects", objects),
         ("Object tree", qom::commands(plane)),
         ("Devices", devices::commands(plane)),
         #[cfg(feature = "vfio-user")]

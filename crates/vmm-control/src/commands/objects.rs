@@ -1,4 +1,4 @@
-//! `object-add`, `object-del`, and what they made: `query-iothreads`.
+//! `object-add` and `object-del`.
 
 use std::sync::Arc;
 
@@ -6,10 +6,9 @@ use qmp_command::arguments::Parts;
 use qmp_command::schema::{Branch, EnumValue, Member, TypeDef, TypeRef, Types};
 use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
 use qmp_protocol::Object;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::qom::permit_type;
-use crate::objects::builtin::IoThreadObject;
 use crate::objects::{Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
 
@@ -39,27 +38,8 @@ struct ObjectDel {
     id: String,
 }
 
-/// An iothread.
-#[derive(Debug, Serialize, QapiType)]
-#[serde(rename_all = "kebab-case")]
-#[qapi(name = "IOThreadInfo")]
-struct IoThreadInfo {
-    /// Its name under `/objects`.
-    id: String,
-    /// The thread's number, as the host has it.
-    thread_id: i64,
-    /// Longest busy polling before a wait, in nanoseconds; 0 for none.
-    poll_max_ns: i64,
-    /// Factor by which polling grows; 0 if nobody said.
-    poll_grow: i64,
-    /// Divisor by which it shrinks; 0 if nobody said.
-    poll_shrink: i64,
-    /// Requests submitted at once; 0 for the engine's default.
-    aio_max_batch: i64,
-}
-
 pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
-    vec![object_add(plane), object_del(plane), query_iothreads(plane)]
+    vec![object_add(plane), object_del(plane)]
 }
 
 fn object_add(plane: &Arc<Shared>) -> Command {
@@ -211,31 +191,6 @@ pub(crate) async fn remove(
     stay.forget();
     parent.detach(node);
     Some(Ok(()))
-}
-
-fn query_iothreads(plane: &Arc<Shared>) -> Command {
-    let (objects, threads) = (plane.objects.clone(), plane.iothreads.clone());
-    Command::new("query-iothreads").doc("Lists the iothreads.").allow_preconfig().read_only().handler(
-        move |_: Context, (): ()| {
-            let is_one = |node: &Arc<Node>| node.object.clone().into_any().is::<IoThreadObject>();
-            let info = |node: Arc<Node>| {
-                // One that is being made has no thread yet.
-                let (thread_id, values) =
-                    threads.with(node.name(), |thread| (thread.thread_id(), thread.properties()))?;
-                let get = |name| values.get(name).unwrap_or_default();
-                Some(IoThreadInfo {
-                    id: node.name().to_owned(),
-                    thread_id: thread_id.into(),
-                    poll_max_ns: get("poll-max-ns"),
-                    poll_grow: get("poll-grow"),
-                    poll_shrink: get("poll-shrink"),
-                    aio_max_batch: get("aio-max-batch"),
-                })
-            };
-            let list: Vec<_> = objects.user_created().into_iter().filter(is_one).filter_map(info).collect();
-            std::future::ready(Ok(list))
-        },
-    )
 }
 
 #[cfg(test)]

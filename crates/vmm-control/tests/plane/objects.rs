@@ -204,6 +204,90 @@ async fn an_iothread_is_a_thread() {
 }
 
 #[tokio::test]
+async fn an_iothread_is_kept_to_cpus() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    let get = json!({"path": "io", "property": "cpu-affinity"});
+    let set = |cpus: serde_json::Value| json!({"path": "io", "property": "cpu-affinity", "value": cpus});
+    let allowed = |thread: i64| {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+    };
+    let anywhere = allowed(rustix::thread::gettid().as_raw_nonzero().get().into());
+    // The first that this process may use.
+    let cpu: u16 = anywhere.split([',', '-']).next().unwrap().parse().unwrap();
+
+    let add = json!({"qom-type": "iothread", "id": "io", "cpu-affinity": [cpu, 1023]});
+    let refused = "GenericError: Setting CPU affinity failed: not possible on CPU 1023";
+    assert_eq!(ask(&session, "object-add", add).await, refused);
+    assert_eq!(ask(&session, "qom-list", json!({"path": "/objects"})).await.as_array().unwrap().len(), 1);
+    assert_eq!(
+        ask(&session, "object-add", json!({"qom-type": "iothread", "id": "io", "cpu-affinity": [-1]})).await,
+        "GenericError: Parameter 'null' expects uint16_t"
+    );
+
+    let add = json!({"qom-type": "iothread", "id": "io", "cpu-affinity": [cpu]});
+    assert_eq!(ask(&session, "object-add", add).await, json!({}));
+    // QEMU's properties in QEMU's order, and this one last.
+    let listed = ask(&session, "qom-list", json!({"path": "/objects/io"})).await;
+    let listed: Vec<_> = listed.as_array().unwrap().iter().map(|p| [&p["name"], &p["type"]]).collect();
+    assert_eq!(
+        json!(listed),
+        json!([
+            ["type", "string"],
+            ["thread-pool-min", "int"],
+            ["aio-max-batch", "int"],
+            ["thread-pool-max", "int"],
+            ["poll-max-ns", "int"],
+            ["poll-grow", "int"],
+            ["poll-shrink", "int"],
+            ["cpu-affinity", "int"],
+        ])
+    );
+    let thread = ask(&session, "query-iothreads", ()).await[0]["thread-id"].as_i64().unwrap();
+    assert_eq!(
+        (ask(&session, "qom-get", get.clone()).await, allowed(thread)),
+        (json!([cpu]), cpu.to_string())
+    );
+    assert_eq!(ask(&session, "qom-set", set(json!([1023]))).await, refused);
+    assert_eq!(
+        (ask(&session, "qom-get", get.clone()).await, allowed(thread)),
+        (json!([cpu]), cpu.to_string())
+    );
+    assert_eq!(ask(&session, "qom-set", set(json!([]))).await, json!({}));
+    assert_eq!((ask(&session, "qom-get", get).await, allowed(thread)), (json!([]), anywhere));
+}
+
+#[tokio::test]
+async fn iothreads_say_what_they_have_been_doing() {
+    let plane = plain(&Toy::new(RunState::Running));
+    let session = plane.connect();
+    for id in ["b", "a"] {
+        ask(&session, "object-add", json!({"qom-type": "iothread", "id": id})).await;
+    }
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let user = plane.iothreads().get("a").unwrap();
+    let nothing = |_: vmm_control::iothread::Events, _: &mut vmm_control::iothread::Scope<'_>| {};
+    user.handle().add_handler(theirs, vmm_control::iothread::Interest::READ, nothing).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    user.handle().run(move |_| sender.send(()).unwrap()).unwrap();
+    receiver.recv().unwrap();
+    let stats = ask(&session, "x-query-iothread-stats", ()).await;
+    let ids = ask(&session, "query-iothreads", ()).await;
+    let thread =
+        |id: &str| ids.as_array().unwrap().iter().find(|info| info["id"] == id).unwrap()["thread-id"].clone();
+    for (index, id) in ["a", "b"].into_iter().enumerate() {
+        assert_eq!((&stats[index]["id"], &stats[index]["thread-id"]), (&json!(id), &thread(id)));
+    }
+    let a = &stats[0];
+    assert_eq!((&a["handlers"], &a["polled-handlers"], &a["closures"]), (&json!(1), &json!(0), &json!(1)));
+    assert_eq!((&a["poll-hits"], &a["poll-misses"], &a["poll-ns"]), (&json!(0), &json!(0), &json!(0)));
+    assert!(a["wakeups"].as_u64() > Some(0), "{a}");
+    assert_eq!(stats[1]["closures"], 0);
+    drop(ours);
+}
+
+#[tokio::test]
 async fn memory_that_cannot_be_had_is_an_error() {
     let plane = plain(&Toy::new(RunState::Running));
     let session = plane.connect();

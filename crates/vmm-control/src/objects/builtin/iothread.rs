@@ -1,6 +1,6 @@
 //! `iothread`: a dedicated thread that polls for devices.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iothread::{Builder, IoThread, IoThreads, Properties};
 use qmp_command::{CommandError, CommandResult, Context, QapiType};
@@ -25,9 +25,23 @@ pub struct IothreadProperties {
     pub poll_grow: Option<i64>,
     /// Divisor by which polling shrinks; 0, as when absent, to stop it at once.
     pub poll_shrink: Option<i64>,
+    /// Numbers of the host's CPUs that the thread may run on; none, as when absent, for where the host puts it. QEMU has
+    /// no such member.
+    pub cpu_affinity: Option<Vec<u16>>,
+}
+
+/// The property that QEMU has not.
+const CPU_AFFINITY: &str = "cpu-affinity";
+
+/// What a thread starts with.
+#[derive(Clone, Debug, Default)]
+struct Initial {
+    values: Properties,
+    cpu_affinity: Vec<u16>,
 }
 
 impl IothreadProperties {
+    /// The numbers.
     fn given(&self) -> [(&'static str, Option<i64>); 6] {
         [
             ("aio-max-batch", self.aio_max_batch),
@@ -39,7 +53,7 @@ impl IothreadProperties {
         ]
     }
 
-    fn of(values: &Properties) -> Self {
+    fn of(Initial { values, cpu_affinity }: Initial) -> Self {
         let get = |name| values.get(name).ok();
         Self {
             aio_max_batch: get("aio-max-batch"),
@@ -48,29 +62,47 @@ impl IothreadProperties {
             poll_max_ns: get("poll-max-ns"),
             poll_grow: get("poll-grow"),
             poll_shrink: get("poll-shrink"),
+            cpu_affinity: Some(cpu_affinity),
         }
     }
 }
+
+/// What can be set while it runs: all of it.
+const SETTABLE: [&str; iothread::PROPERTY_NAMES.len() + 1] = {
+    let mut all = [CPU_AFFINITY; iothread::PROPERTY_NAMES.len() + 1];
+    let mut index = 0;
+    while index < iothread::PROPERTY_NAMES.len() {
+        all[index] = iothread::PROPERTY_NAMES[index];
+        index += 1;
+    }
+    all
+};
 
 /// An iothread as it stands in the object tree. The thread itself is in the plane's [`IoThreads`], under the same id.
 #[derive(Debug)]
 pub struct IoThreadObject {
     id: String,
     threads: Arc<IoThreads>,
-    /// What it starts with.
-    initial: Mutex<Properties>,
+    initial: Mutex<Initial>,
+}
+
+impl IoThreadObject {
+    fn initial(&self) -> MutexGuard<'_, Initial> {
+        self.initial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The type.
 pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
     let threads = threads.clone();
     let create = move |creation: &Creation, properties: IothreadProperties| {
-        let mut initial = Properties::default();
+        let mut initial = Initial::default();
         let given = properties.given().into_iter().filter_map(|(name, value)| Some((name, value?)));
         // QEMU sets them in its dictionary's order, which decides which mistake is told.
         for (name, value) in given.collect::<qmp_protocol::Object>().iter_qdict() {
-            initial.set(name, value.as_i64().unwrap_or_default())?;
+            initial.values.set(name, value.as_i64().unwrap_or_default())?;
         }
+        initial.cpu_affinity = properties.cpu_affinity.unwrap_or_default();
         Ok(IoThreadObject { id: creation.id.clone(), threads: threads.clone(), initial: Mutex::new(initial) })
     };
     ObjectType::new("iothread", create)
@@ -82,30 +114,41 @@ pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
 impl Object for IoThreadObject {
     type Properties = IothreadProperties;
 
-    const SETTABLE: &'static [&'static str] = &iothread::PROPERTY_NAMES;
+    const SETTABLE: &'static [&'static str] = &SETTABLE;
 
     fn properties(&self) -> IothreadProperties {
-        let running = self.threads.with(&self.id, IoThread::properties);
-        let values = running.unwrap_or_else(|| *self.initial.lock().unwrap_or_else(PoisonError::into_inner));
-        IothreadProperties::of(&values)
+        let running =
+            |thread: &IoThread| Initial { values: thread.properties(), cpu_affinity: thread.cpu_affinity() };
+        let now = self.threads.with(&self.id, running).unwrap_or_else(|| self.initial().clone());
+        IothreadProperties::of(now)
     }
 
     fn set(&self, name: &'static str, new: IothreadProperties) -> CommandResult<()> {
+        if name == CPU_AFFINITY {
+            let cpus = new.cpu_affinity.unwrap_or_default();
+            return match self.threads.with(&self.id, |thread| thread.set_cpu_affinity(&cpus)) {
+                Some(set) => Ok(set?),
+                None => {
+                    self.initial().cpu_affinity = cpus;
+                    Ok(())
+                }
+            };
+        }
         let given = new.given().into_iter().find(|(known, _)| *known == name).and_then(|(_, value)| value);
         let Some(value) = given else { return Ok(()) };
         match self.threads.with(&self.id, |thread| thread.set(name, value)) {
             Some(set) => Ok(set?),
-            None => Ok(self.initial.lock().unwrap_or_else(PoisonError::into_inner).set(name, value)?),
+            None => Ok(self.initial().values.set(name, value)?),
         }
     }
 
     async fn complete(&self, _: &Creation) -> CommandResult<()> {
-        let initial = *self.initial.lock().unwrap_or_else(PoisonError::into_inner);
+        let Initial { values, cpu_affinity } = self.initial().clone();
         let (threads, id) = (self.threads.clone(), self.id.clone());
         // Starting a thread waits for it, which a runtime's worker must not.
         let start = move || {
-            let builder: Builder = IoThread::builder(format!("IO {id}")).properties(initial);
-            threads.add(&id, builder)
+            let builder: Builder = IoThread::builder(format!("IO {id}")).properties(values);
+            threads.add(&id, builder.cpu_affinity(cpu_affinity))
         };
         Ok(tokio::task::spawn_blocking(start).await.map_err(|_| closing())??)
     }

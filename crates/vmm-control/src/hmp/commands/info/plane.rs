@@ -131,9 +131,23 @@ struct IoThread {
     aio_max_batch: i64,
 }
 
+/// QEMU's lines for each, then ours: what `x-query-iothread-stats` says of it, for who may ask that.
 async fn iothreads(context: &HumanContext) -> CommandResult<String> {
     let list: Vec<IoThread> = context.query("query-iothreads", &()).await?;
-    Ok(list.iter().map(iothread).collect())
+    let stats: Vec<Value> = context.query("x-query-iothread-stats", &()).await.unwrap_or_default();
+    let mut text = String::new();
+    for thread in &list {
+        text.push_str(&iothread(thread));
+        let own = stats.iter().filter_map(Value::as_object);
+        let own = own.filter(|stats| stats.get("id").and_then(Value::as_str) == Some(&thread.id));
+        for (key, value) in
+            own.flat_map(|stats| stats.iter().filter(|(key, _)| !["id", "thread-id"].contains(key)))
+        {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {key}={}", serde_json::to_string(value).unwrap_or_default());
+        }
+    }
+    Ok(text)
 }
 
 fn iothread(thread: &IoThread) -> String {
