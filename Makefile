@@ -90,7 +90,7 @@ fuzz: ## Fuzz both protocols for FUZZ_SECONDS (default 60) each; needs cargo-fuz
 .PHONY: guest-test
 guest-test: ## A Linux guest in QEMU 11.1 drives our edu device [ARGS=--own-edu]; the first time fetches about 75 MB
 	integration/guest/make-cache
-	$(CARGO) rustc -p guest-edu --release -- -C target-feature=+crt-static
+	$(CARGO) rustc -p guest-edu --release -- -C target-feature=+crt-static -C strip=symbols
 	$(CARGO) build -p vmmd
 	$(CARGO) build -p vmm-integration --bin guest-test
 	target/debug/guest-test $(ARGS)
