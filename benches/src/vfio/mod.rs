@@ -2,7 +2,7 @@
 //!
 //! From the outside in: [`options`] says what to do, [`run`] does it round by round on the [`servers`], [`cases`] are the
 //! measurements, [`client`] the client that they use and `flood` its noisy neighbour, [`aims`] what the figures should
-//! be, and [`report`] says what they are. [`floor`] and [`peer`] are the servers themselves, which the
+//! be, and [`report`] says what they are. [`floor`], [`peer`] and [`ours`] are the servers themselves, which the
 //! `vfio-user-target` program runs, a process for each measurement.
 //!
 //! A measurement that meets an error, a wrong answer or silence of ten seconds fails; it never reports a figure for
@@ -14,6 +14,7 @@ pub mod client;
 mod flood;
 pub mod floor;
 pub mod options;
+pub mod ours;
 pub mod peer;
 pub mod report;
 pub mod run;

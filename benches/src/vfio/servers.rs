@@ -39,6 +39,8 @@ const EPOLL_FLOOR: &str = "epoll floor";
 const BUSY_FLOOR: &str = "busy floor";
 const FLOORS_CAN: &[Need] = &[Need::Accesses, Need::DmaMessages];
 
+const OURS_CAN: &[Need] = &[Need::Accesses, Need::DmaMessages, Need::DmaMemory, Need::Contexts];
+
 /// All of them, in the order of the table. Floors come before what is divided by them.
 const KNOWN: &[Known] = &[
     Known { name: EPOLL_FLOOR, words: &["epoll-floor"], floor: None, mode: None, can: FLOORS_CAN },
@@ -49,6 +51,27 @@ const KNOWN: &[Known] = &[
         floor: Some(EPOLL_FLOOR),
         mode: None,
         can: &[Need::Accesses],
+    },
+    Known {
+        name: "ours, epoll",
+        words: &["ours", "--poll-max-ns", "0"],
+        floor: Some(EPOLL_FLOOR),
+        mode: Some(Mode::Epoll),
+        can: OURS_CAN,
+    },
+    Known {
+        name: "ours",
+        words: &["ours"],
+        floor: Some(BUSY_FLOOR),
+        mode: Some(Mode::Polled),
+        can: OURS_CAN,
+    },
+    Known {
+        name: "ours, 1 ms",
+        words: &["ours", "--poll-max-ns", "1000000"],
+        floor: Some(BUSY_FLOOR),
+        mode: Some(Mode::Polled),
+        can: OURS_CAN,
     },
 ];
 
