@@ -97,14 +97,9 @@ impl Descriptors {
             && matches!(look(bytes), Look::Message { takes: true, .. })
     }
 
-    /// Those of the message at `start`.
+    /// Those of the message at `start`. To be called for each command, since whoever is given some is one.
     pub(super) fn take(&mut self, start: u64) -> Vec<Received> {
         pop_if(&mut self.assigned, |(taker, _)| *taker == start).map(|(_, fds)| fds).unwrap_or_default()
-    }
-
-    /// The message before `start` is done: what it did not take is closed.
-    pub(super) fn passed(&mut self, start: u64) {
-        while pop_if(&mut self.assigned, |(taker, _)| *taker < start).is_some() {}
     }
 
     /// How many there are.

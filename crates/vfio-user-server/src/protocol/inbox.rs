@@ -127,7 +127,6 @@ impl Inbox {
     pub(super) fn consume(&mut self, size: usize) {
         self.start += size;
         self.consumed += size as u64;
-        self.fds.passed(self.consumed);
         if self.buf.len() > NORMAL {
             self.small = if size > NORMAL { 0 } else { self.small + 1 };
             if self.small >= PATIENCE && self.end - self.start <= NORMAL {
@@ -217,6 +216,18 @@ mod tests {
         assert!(feed.inbox.message(1 << 20)[16..].iter().all(|byte| *byte == 7));
         feed.inbox.consume(1 << 20);
         assert_eq!(feed.room(), NORMAL, "no more is read at once than usual");
+    }
+
+    #[test]
+    fn a_large_message_behind_another_is_moved_before_its_body_comes() {
+        let mut feed = Feed::new();
+        feed.put(&header(1 << 20).to_bytes());
+        let rest = vec![0; (1 << 20) - 16];
+        feed.put(&rest);
+        feed.inbox.consume(1 << 20);
+        feed.put(&[header(16).to_bytes(), header(1 << 20).to_bytes()].concat());
+        feed.inbox.consume(16);
+        assert_eq!(feed.room(), (1 << 20) - 16);
     }
 
     #[test]

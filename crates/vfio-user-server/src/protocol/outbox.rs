@@ -182,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_keep_their_places_when_what_was_sent_is_dropped() {
+        let mut outbox = Outbox::default();
+        message(&mut outbox, 1, &vec![1; 3 * NORMAL], 0);
+        message(&mut outbox, 2, &[2; 4], 1);
+        outbox.sent(3 * NORMAL);
+        message(&mut outbox, 3, &[3; 4], 2);
+        assert!(outbox.dropped > 0);
+        let pieces: Vec<_> = std::iter::from_fn(|| {
+            let piece = (outbox.output().bytes.len(), outbox.output().fds.len());
+            outbox.sent(piece.0);
+            (piece.0 > 0).then_some(piece)
+        })
+        .collect();
+        assert_eq!(pieces, [(16, 0), (20, 1), (20, 2)]);
+    }
+
+    #[test]
     fn what_is_reserved_is_zeroed_and_can_be_taken_back() {
         let mut outbox = Outbox::default();
         let at = outbox.reserve(8);
