@@ -172,14 +172,16 @@ mod tests {
     }
 
     /// Fills the counter, over and over, while it can be waited for; and leaves it so until there was another signal.
-    fn obstruct(fd: &OwnedFd, signals: &AtomicU64) {
+    fn obstruct(fd: &OwnedFd, signals: &AtomicU64, rounds: &AtomicU64) {
         let flags = fcntl_getfl(fd).unwrap();
         loop {
             fcntl_setfl(fd, flags | OFlags::NONBLOCK).unwrap();
             let _ = rustix::io::read(fd, &mut [0; 8]);
-            // Fails if a signal came first; the next round makes up for it.
-            let _ = write(fd, &FULL.to_ne_bytes());
+            // Signals come in between, but not that many.
+            let _ = write(fd, &(FULL - 1000).to_ne_bytes());
+            while write(fd, &1_u64.to_ne_bytes()).is_ok() {}
             fcntl_setfl(fd, flags - OFlags::NONBLOCK).unwrap();
+            rounds.fetch_add(1, Ordering::Relaxed);
             let before = signals.load(Ordering::Relaxed);
             while signals.load(Ordering::Relaxed) == before {
                 if before >= SIGNALS {
@@ -202,9 +204,12 @@ mod tests {
         }
         watched(move || {
             let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-            let signals = AtomicU64::new(0);
+            let (signals, rounds) = (AtomicU64::new(0), AtomicU64::new(0));
             std::thread::scope(|scope| {
-                scope.spawn(|| obstruct(&fd, &signals));
+                scope.spawn(|| obstruct(&fd, &signals, &rounds));
+                while rounds.load(Ordering::Relaxed) == 0 {
+                    std::thread::yield_now();
+                }
                 for _ in 0..SIGNALS {
                     signaller.signal(fd.as_fd());
                     signals.fetch_add(1, Ordering::Relaxed);
