@@ -101,6 +101,9 @@ fn target_dir() -> PathBuf {
 }
 
 fn run(scene: &Scene, cases: &[Case], only: &str) -> ExitCode {
+    // The clients of monitors panic when something does not come, as a test's assertions do. What they say is a case's
+    // outcome, and said there.
+    std::panic::set_hook(Box::new(|_| ()));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, case) in cases {
         if !name.contains(only) {
@@ -108,7 +111,6 @@ fn run(scene: &Scene, cases: &[Case], only: &str) -> ExitCode {
             continue;
         }
         let start = Instant::now();
-        // The clients of monitors panic when something does not come, as a test's assertions do.
         let outcome =
             catch_unwind(AssertUnwindSafe(|| case(scene))).unwrap_or_else(|panic| Err(words(&*panic)));
         let time = start.elapsed().as_secs_f32();
