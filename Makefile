@@ -81,6 +81,11 @@ bench-qmp: ## vmmd, the floor and QEMU (where installed) in one run: make bench-
 	@$(CARGO) build --release -p vmmd -p vmm-benches --bins
 	target/release/bench-qmp $(or $(ARGS),--pin)
 
+.PHONY: bench-vfio-user
+bench-vfio-user: ## Our vfio-user server, floors and a peer in one run: make bench-vfio-user [ARGS="--pin --quick"]
+	@$(CARGO) build --release -p vmm-benches --bins
+	target/release/bench-vfio-user $(or $(ARGS),--pin)
+
 .PHONY: fuzz
 fuzz: ## Fuzz both protocols for FUZZ_SECONDS (default 60) each; needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }

@@ -8,7 +8,7 @@
 //!   Times depend on the machine; their ratios to the floor's, taken in the same run, hardly do.
 //! * [`vfio`]: the same for vfio-user, behind the `bench-vfio-user` program: its clients, its floors, and a peer.
 //! * [`harness`]: what both share.
-//! * `benches/`: Criterion micro-benchmarks of the decoder, the encoder and the command router.
+//! * `benches/`: Criterion micro-benchmarks of the decoder, the encoder, the command router and the vfio-user protocol.
 //!
 //! The load clients use no runtime, so that the microseconds they measure are not their own.
 

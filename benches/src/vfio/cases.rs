@@ -262,7 +262,8 @@ fn start_dma(times: u32) -> Batch {
     let mut data = [0; 16];
     data[..8].copy_from_slice(&IOVA.to_ne_bytes());
     data[8..12].copy_from_slice(&times.to_ne_bytes());
-    data[12..].copy_from_slice(&(DMA_LENGTH as u32).to_ne_bytes());
+    let length = u32::try_from(DMA_LENGTH).unwrap_or_else(|_| unreachable!("it is 4096"));
+    data[12..].copy_from_slice(&length.to_ne_bytes());
     Batch::default().write(2, 0, &data)
 }
 

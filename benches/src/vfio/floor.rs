@@ -237,3 +237,68 @@ impl Connection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::vfio::client::{Batch, Client, Kind};
+
+    /// A floor on a thread of its own, with one client; it ends when that one goes.
+    fn pair(waiting: Waiting) -> UnixStream {
+        let (client, server) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || Connection::new(server, waiting).unwrap().run());
+        client
+    }
+
+    #[test]
+    fn messages_cut_anywhere_are_answered_once_each() {
+        let batch =
+            Batch::default().read(0, 0, 4).write(0, 0, &[1; 100]).posted_write(0, 8, &[2; 4]).read(0, 0, 9);
+        for waiting in [Waiting::Epoll, Waiting::Busy] {
+            let mut client = pair(waiting);
+            for size in [1, 7, 31, 33, 1000] {
+                for piece in batch.bytes().chunks(size) {
+                    client.write_all(piece).unwrap();
+                }
+                let mut answers = vec![0; batch.answer_bytes()];
+                client.read_exact(&mut answers).unwrap();
+                let sizes = [36, 32, 41];
+                let mut at = 0;
+                for size in sizes {
+                    let header = Header::read(&answers[at..]);
+                    assert_eq!((header.length(), header.flags), (size, wire::REPLY));
+                    at += size;
+                }
+                assert_eq!(at, answers.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_client_gets_version_long_writes_and_dma() {
+        let dir = tempfile::tempdir().unwrap();
+        for (waiting, kind) in [(Waiting::Epoll, Kind::Blocking), (Waiting::Busy, Kind::Busy)] {
+            let path = dir.path().join(kind.name());
+            let at = path.clone();
+            std::thread::spawn(move || serve(&at, waiting));
+            let mut client = Client::open(&path, kind).unwrap();
+            client.map(0x1000, 0x1000, None).unwrap();
+            client.call_with_body(&Batch::default().write_head(0, 0, 1 << 20), &vec![0; 1 << 20]).unwrap();
+            let mut command = [0; 16];
+            command[8..12].copy_from_slice(&5_u32.to_ne_bytes());
+            command[12..].copy_from_slice(&4096_u32.to_ne_bytes());
+            let start = Batch::default().write(2, 0, &command);
+            assert_eq!(client.call_serving_dma(&start, &mut vec![0; 32 + 4096]).unwrap(), 5);
+            client.call(&Batch::default().read(0, 0, 64 * 1024)).unwrap();
+        }
+    }
+
+    #[test]
+    fn nonsense_ends_the_connection() {
+        let mut client = pair(Waiting::Epoll);
+        client.write_all(&[0; 16]).unwrap();
+        assert_eq!(client.read(&mut [0; 16]).unwrap(), 0);
+    }
+}
