@@ -129,6 +129,19 @@ impl Server {
         }
     }
 
+    /// How many descriptors it has, besides one that a process makes with its first interrupt and keeps.
+    pub fn fd_count(&self) -> usize {
+        let once = |link: &PathBuf| link.to_string_lossy().contains("memfd:vfio-user-signal");
+        self.open_files().iter().filter(|link| !once(link)).count()
+    }
+
+    /// What its descriptors are.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let folder = format!("/proc/{}/fd", self.observe().pid());
+        let links = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        links.filter_map(|link| std::fs::read_link(link.path()).ok()).collect()
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         match &self.host {
@@ -219,7 +232,7 @@ impl Scene {
     pub fn over(server: Server) -> Self {
         let monitor = matches!(server.host, Host::Vmmd(_)).then(|| server.vmm().client(0));
         let mut scene = Self { server, monitor, fds: 0 };
-        scene.fds = scene.server.process().fd_count();
+        scene.fds = scene.server.fd_count();
         scene.well();
         scene
     }
@@ -262,7 +275,7 @@ impl Scene {
 
     /// Descriptors that the server has more than before any client.
     pub fn more_fds(&self) -> usize {
-        self.server.observe().fd_count().saturating_sub(self.fds)
+        self.server.fd_count().saturating_sub(self.fds)
     }
 
     /// Waits until the server has this many descriptors more than before any client; a client itself is one.
@@ -272,15 +285,13 @@ impl Scene {
     #[track_caller]
     pub fn await_more_fds(&self, more: usize) {
         let fds = self.fds + more;
-        let came = poll_until(LIMIT, || self.server.observe().fd_count() == fds);
-        assert!(came, "{} descriptors more than before, not {more}: {}", self.more_fds(), self.open_files());
-    }
-
-    fn open_files(&self) -> String {
-        let folder = format!("/proc/{}/fd", self.server.observe().pid());
-        let links = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = links.filter_map(|link| std::fs::read_link(link.path()).ok());
-        names.map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ")
+        let came = poll_until(LIMIT, || self.server.fd_count() == fds);
+        assert!(
+            came,
+            "{} descriptors more than before, not {more}: {:?}",
+            self.more_fds(),
+            self.server.open_files()
+        );
     }
 
     /// That the monitor answers now, whatever a client does.

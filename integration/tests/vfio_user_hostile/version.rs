@@ -262,7 +262,7 @@ fn deep_nesting_does_not_end_the_stack() {
 #[test]
 fn a_text_of_three_kib_is_taken() {
     let mut text = String::from("{\"capabilities\": {}");
-    for n in 0..200 {
+    for n in 0..240 {
         write!(text, ", \"m{n}\": {n}").unwrap();
     }
     text.push('}');
