@@ -31,11 +31,19 @@ pub struct HandlerId(pub(crate) u64);
 pub(crate) struct Entry {
     source: Box<dyn AsFd + Send>,
     interest: Interest,
+    /// The one that the handler has set for itself.
+    second: Option<Second>,
     /// Whether `call` has a hook.
     hook: bool,
     activity: Activity,
     /// Away while it is being called.
     call: Option<Box<dyn Handler>>,
+}
+
+/// A descriptor that a handler is called for beside its own.
+struct Second {
+    source: Box<dyn AsFd + Send>,
+    interest: Interest,
 }
 
 impl Entry {
@@ -47,7 +55,7 @@ impl Entry {
         call: impl Handler + 'static,
     ) -> Self {
         let (source, call) = (Box::new(source), Box::new(call));
-        Self { source, interest, hook, activity: Activity::default(), call: Some(call) }
+        Self { source, interest, second: None, hook, activity: Activity::default(), call: Some(call) }
     }
 
     /// Registers the descriptor so that nothing is reported of it yet (one hang-up at most), which shows whether it
@@ -60,9 +68,16 @@ impl Entry {
 
     /// Takes it back. Whoever shares the file would keep it registered.
     pub(crate) fn unregister(&self, epoll: &OwnedFd) {
-        if let Err(error) = epoll::delete(epoll, self.fd()) {
-            tracing::warn!(%error, "cannot stop watching a descriptor");
+        unregister(epoll, self.fd());
+        if let Some(second) = &self.second {
+            unregister(epoll, second.source.as_fd());
         }
+    }
+
+    /// What it may be called for.
+    fn wanted(&self) -> EventFlags {
+        let second = self.second.as_ref().map_or(EventFlags::empty(), |second| second.interest.flags());
+        self.interest.flags() | second | EventFlags::HUP | EventFlags::ERR
     }
 
     fn arm(&self, epoll: &OwnedFd, token: u64) {
@@ -79,6 +94,12 @@ impl Entry {
     /// Whether it is to be polled, as long as it is not idle.
     fn wants_polling(&self) -> bool {
         self.hook && self.interest.reads()
+    }
+}
+
+fn unregister(epoll: &OwnedFd, fd: BorrowedFd<'_>) {
+    if let Err(error) = epoll::delete(epoll, fd) {
+        tracing::warn!(%error, "cannot stop watching a descriptor");
     }
 }
 
@@ -170,7 +191,40 @@ impl Handlers {
         }
     }
 
-    /// Takes a handler out, with its descriptor no longer watched.
+    /// Sets a handler's second descriptor, in the place of the one that it has. Unknown ids are ignored.
+    pub(crate) fn set_second(
+        &mut self,
+        epoll: &OwnedFd,
+        id: HandlerId,
+        second: Option<(Box<dyn AsFd + Send>, Interest)>,
+    ) -> io::Result<()> {
+        let Some(&index) = self.by_id.get(&id) else { return Ok(()) };
+        let slot = &mut self.slots[index as usize];
+        let Some(entry) = &mut slot.entry else { return Ok(()) };
+        if let Some(old) = entry.second.take() {
+            unregister(epoll, old.source.as_fd());
+        }
+        if let Some((source, interest)) = second {
+            let data = EventData::new_u64(token(slot.generation, index));
+            epoll::add(epoll, source.as_fd(), data, interest.flags())?;
+            entry.second = Some(Second { source, interest });
+        }
+        Ok(())
+    }
+
+    /// Changes what the second descriptor is watched for. Ignored if there is none.
+    pub(crate) fn modify_second(&mut self, epoll: &OwnedFd, id: HandlerId, interest: Interest) {
+        let Some(&index) = self.by_id.get(&id) else { return };
+        let slot = &mut self.slots[index as usize];
+        let Some(second) = slot.entry.as_mut().and_then(|entry| entry.second.as_mut()) else { return };
+        second.interest = interest;
+        let data = EventData::new_u64(token(slot.generation, index));
+        if let Err(error) = epoll::modify(epoll, second.source.as_fd(), data, interest.flags()) {
+            tracing::error!(%error, "cannot watch a descriptor that was registered");
+        }
+    }
+
+    /// Takes a handler out, with its descriptors no longer watched.
     pub(crate) fn remove(&mut self, epoll: &OwnedFd, id: HandlerId) -> Option<Entry> {
         let index = self.by_id.remove(&id)?;
         let slot = &mut self.slots[index as usize];
@@ -196,7 +250,7 @@ impl Handlers {
         let index = index(token)?;
         let slot = self.slots.get_mut(index as usize).filter(|slot| slot.is(token))?;
         let entry = slot.entry.as_mut()?;
-        let wanted = flags & (entry.interest.flags() | EventFlags::HUP | EventFlags::ERR);
+        let wanted = flags & entry.wanted();
         if wanted.is_empty() {
             return None;
         }

@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::event_loop::{EventLoop, Running};
 use crate::handler::{Handler, Ready};
 use crate::handlers::Entry;
@@ -92,6 +94,44 @@ impl Scope<'_> {
     pub fn modify_current(&mut self, interest: Interest) {
         if let Some(id) = self.current_handler() {
             self.modify_handler(id, interest);
+        }
+    }
+
+    /// Has the handler that is being called called for a second descriptor too, in the place of the one that it has. Which
+    /// of the two is ready it finds out by itself. The iothread owns `source`, as with [`Handle::add_handler`].
+    ///
+    /// For a handler whose own descriptor stands for several things, an epoll instance for example: that something in
+    /// such a one is ready is told 1 us later than of a descriptor that is watched by itself, so what matters most is
+    /// watched so.
+    ///
+    /// # Errors
+    /// [`Error::Watch`]; the handler has no second descriptor then. `EINVAL` outside a handler's call.
+    pub fn watch_second<F>(&mut self, source: F, interest: Interest) -> Result<(), Error>
+    where
+        F: AsFd + Send + 'static,
+    {
+        let id = self.current_handler().ok_or_else(|| Error::Watch(Errno::INVAL.into()))?;
+        let event_loop = &mut *self.event_loop;
+        event_loop
+            .handlers
+            .set_second(&event_loop.shared.epoll, id, Some((Box::new(source), interest)))
+            .map_err(|error| Error::Watch(error.into()))
+    }
+
+    /// Changes what the second descriptor of the handler that is being called is watched for. Ignored if it has none.
+    pub fn modify_second(&mut self, interest: Interest) {
+        if let Some(id) = self.current_handler() {
+            let event_loop = &mut *self.event_loop;
+            event_loop.handlers.modify_second(&event_loop.shared.epoll, id, interest);
+        }
+    }
+
+    /// Lets go of the second descriptor of the handler that is being called. Ignored if it has none.
+    pub fn unwatch_second(&mut self) {
+        if let Some(id) = self.current_handler() {
+            let event_loop = &mut *self.event_loop;
+            // Only adding one fails.
+            let _ = event_loop.handlers.set_second(&event_loop.shared.epoll, id, None);
         }
     }
 

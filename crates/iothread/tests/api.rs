@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -256,4 +256,58 @@ fn properties_are_checked_at_the_start_and_while_it_runs() {
     let iothread = IoThread::builder("t").properties(properties).start().unwrap();
     assert!(matches!(iothread.set("thread-pool-min", 81), Err(Error::ThreadPool)));
     assert_eq!(iothread.get("thread-pool-min").unwrap(), 81);
+}
+
+/// Counts the bytes of both its sockets; takes the second one up when it is told to on the first.
+struct Both {
+    first: Arc<UnixStream>,
+    second: Arc<UnixStream>,
+    tell: mpsc::Sender<(usize, usize)>,
+}
+
+impl iothread::Handler for Both {
+    fn ready(&mut self, _: iothread::Events, scope: &mut iothread::Scope<'_>) {
+        let mut count = |stream: &UnixStream| {
+            let mut bytes = [0; 16];
+            let count = (&mut &*stream).read(&mut bytes).unwrap_or(0);
+            match bytes[0] {
+                b'+' if count > 0 => scope.watch_second(Arc::clone(&self.second), Interest::READ).unwrap(),
+                b'-' if count > 0 => scope.unwatch_second(),
+                b'0' if count > 0 => scope.modify_second(Interest::NONE),
+                _ => {}
+            }
+            count
+        };
+        let counts = (count(&self.first), count(&self.second));
+        self.tell.send(counts).unwrap();
+    }
+}
+
+#[test]
+fn a_handler_may_have_a_second_descriptor() {
+    let (mut first, ours) = UnixStream::pair().unwrap();
+    let (mut second, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let (tell, told) = mpsc::channel();
+    let iothread = IoThread::builder("IO second").start().unwrap();
+    let (ours, theirs) = (Arc::new(ours), Arc::new(theirs));
+    let both = Both { first: Arc::clone(&ours), second: Arc::clone(&theirs), tell };
+    let id = iothread.handle().add_polled(ours, Interest::READ, both).unwrap();
+    let next = || told.recv_timeout(Duration::from_secs(10)).unwrap();
+
+    first.write_all(b"+").unwrap();
+    assert_eq!(next(), (1, 0));
+    second.write_all(b"ab").unwrap();
+    assert_eq!(next(), (0, 2));
+    first.write_all(b"0").unwrap();
+    assert_eq!(next(), (1, 0));
+    second.write_all(b"abc").unwrap();
+    first.write_all(b"-").unwrap();
+    assert_eq!(next(), (1, 3), "not called for the second, which it reads all the same");
+    second.write_all(b"x").unwrap();
+    first.write_all(b"+").unwrap();
+    assert_eq!(next(), (1, 1));
+    iothread.handle().remove_handler(id);
+    assert_eq!(Arc::strong_count(&theirs), 1, "the iothread has let go of it");
 }

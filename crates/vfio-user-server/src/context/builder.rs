@@ -164,6 +164,8 @@ impl Context {
             settings: options.settings,
             listener: Some(listener),
             connection: None,
+            direct: false,
+            hung_up: false,
             endpoint: Some(endpoint),
             next_token: 0,
             resample: (None, 0),

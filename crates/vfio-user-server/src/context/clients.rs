@@ -1,8 +1,9 @@
 //! Clients come and go.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
+use super::connection::{Connection, Stream};
 use super::endpoint::Endpoint;
 use super::poller::Token;
 use super::{Context, Event, State};
@@ -45,7 +46,9 @@ impl Context {
                 fd_closer::close(accepted.stream);
                 continue;
             }
-            if let Err(error) = self.poller.add(&accepted.stream, Token::Connection, true, false) {
+            if !self.direct
+                && let Err(error) = self.poller.add(&accepted.stream, Token::Connection, true, false)
+            {
                 tracing::warn!(%error, "a vfio-user client was refused: its connection cannot be watched");
                 fd_closer::close(accepted.stream);
                 continue;
@@ -63,6 +66,25 @@ impl Context {
         self.again = true;
     }
 
+    /// From now on whoever calls turns watches the connection that [`connection_source`](Self::connection_source) tells.
+    pub(super) fn watch_connection_elsewhere(&mut self) {
+        self.direct = true;
+        if let Some(connection) = &self.connection {
+            self.poller.remove(&*connection.stream);
+        }
+    }
+
+    /// The client's socket, and what it is to be watched for, to read and to write, until the next turn.
+    pub(super) fn connection_source(&self) -> Option<(&Arc<Stream>, (bool, bool))> {
+        self.connection.as_ref().map(|connection| (&connection.stream, connection.interest))
+    }
+
+    /// The connection cannot be served.
+    pub(super) fn refuse_connection(&mut self, why: &str) {
+        tracing::warn!(why, "a vfio-user client was refused");
+        self.hang_up(why.to_owned());
+    }
+
     fn watch_listener(&self) {
         if let Some(socket) = self.listener.as_ref().and_then(|listener| listener.fd()) {
             self.poller.modify(socket, Token::Listener, true, false);
@@ -78,11 +100,13 @@ impl Context {
     /// The client goes, of itself or not: what is its goes, the device is told, and then whoever wants to know.
     pub(super) fn hang_up(&mut self, why: String) {
         let Some(mut connection) = self.connection.take() else { return };
-        for channel in [Channel::Main, Channel::Twin] {
-            if let Some(socket) = connection.socket(channel) {
-                self.poller.remove(socket);
-            }
+        if !self.direct {
+            self.poller.remove(&*connection.stream);
         }
+        if let Some(twin) = connection.socket(Channel::Twin) {
+            self.poller.remove(twin);
+        }
+        self.hung_up = false;
         self.next_token = connection.session.next_token();
         self.shared.counters.take(connection.session.counters(), &mut connection.counted);
         let negotiated = connection.negotiated;

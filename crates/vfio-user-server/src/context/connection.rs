@@ -6,6 +6,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fd_closer::Received;
@@ -41,12 +42,38 @@ pub(super) enum Read {
     End(&'static str),
 }
 
+/// A client's socket. It may hold descriptors that nobody has read, whose close may block, so it is not closed here.
+#[derive(Debug)]
+pub(super) struct Stream(Option<OwnedFd>);
+
+impl Stream {
+    fn new(socket: OwnedFd) -> Self {
+        Self(Some(socket))
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Some(socket) => socket.as_fd(),
+            None => unreachable!("taken when dropped"),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        fd_closer::close_all(self.0.take());
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) session: Session,
-    stream: Option<OwnedFd>,
-    twin: Option<OwnedFd>,
+    /// Shared with who watches it.
+    pub(super) stream: Arc<Stream>,
+    twin: Option<Stream>,
     pub(super) credentials: Option<Credentials>,
     /// The device knows of the client.
     pub(super) negotiated: bool,
@@ -70,7 +97,7 @@ impl Connection {
     pub(super) fn new(accepted: Accepted, session: Session, now: Instant) -> Self {
         Self {
             session,
-            stream: Some(accepted.stream),
+            stream: Arc::new(Stream::new(accepted.stream)),
             twin: None,
             credentials: accepted.credentials,
             negotiated: false,
@@ -87,24 +114,25 @@ impl Connection {
     /// A socket, if there is one for this channel.
     pub(super) fn socket(&self, channel: Channel) -> Option<BorrowedFd<'_>> {
         match channel {
-            Channel::Main => self.stream.as_ref(),
-            Channel::Twin => self.twin.as_ref(),
+            Channel::Main => Some(self.stream.as_fd()),
+            Channel::Twin => self.twin.as_ref().map(AsFd::as_fd),
         }
-        .map(AsFd::as_fd)
     }
 
     /// Our end of the socket for our commands.
     pub(super) fn set_twin(&mut self, socket: OwnedFd) {
-        self.twin = Some(socket);
+        self.twin = Some(Stream::new(socket));
     }
 
     /// Reads once.
     pub(super) fn read(&mut self, channel: Channel) -> Read {
         let socket = match channel {
-            Channel::Main => &self.stream,
-            Channel::Twin => &self.twin,
+            Channel::Main => &*self.stream,
+            Channel::Twin => match &self.twin {
+                Some(twin) => twin,
+                None => return Read::Nothing,
+            },
         };
-        let Some(socket) = socket else { return Read::Nothing };
         let room = self.session.spare(channel);
         let size = room.len();
         if size == 0 {
@@ -139,38 +167,16 @@ impl Connection {
 
     /// Sends what waits, as far as the client takes it. An error ends the connection.
     pub(super) fn flush(&mut self, now: Instant) -> Result<(), &'static str> {
-        self.flush_channel(Channel::Twin, now)?;
-        self.flush_channel(Channel::Main, now)
-    }
-
-    fn flush_channel(&mut self, channel: Channel, now: Instant) -> Result<(), &'static str> {
-        loop {
-            let socket = match channel {
-                Channel::Main => &self.stream,
-                Channel::Twin => &self.twin,
-            };
-            let Some(socket) = socket else { return Ok(()) };
-            let output = self.session.output(channel);
-            if output.bytes.is_empty() {
-                if channel == Channel::Main {
-                    self.stuck_since = None;
-                }
-                return Ok(());
-            }
-            match send(socket.as_fd(), output.bytes, &output.fds) {
-                Ok(count) => {
-                    self.session.sent(channel, count);
-                    self.stuck_since = None;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN | Errno::NOBUFS) => {
-                    self.stuck_since.get_or_insert(now);
-                    return Ok(());
-                }
-                Err(Errno::TOOMANYREFS) => return Err("too many descriptors are on their way to the client"),
-                Err(_) => return Err("the client has closed the connection"),
-            }
+        if let Some(twin) = &self.twin {
+            flush(&mut self.session, Channel::Twin, twin.as_fd())?;
         }
+        let sent = flush(&mut self.session, Channel::Main, self.stream.as_fd())?;
+        self.stuck_since = match sent {
+            Sent::All => None,
+            Sent::Some => Some(now),
+            Sent::Nothing => self.stuck_since.or(Some(now)),
+        };
+        Ok(())
     }
 
     /// The earliest time at which the client has been waited for long enough, and for what.
@@ -186,6 +192,34 @@ impl Connection {
     }
 }
 
+/// How far sending has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    All,
+    /// The client takes no more for now.
+    Some,
+    /// It has taken nothing.
+    Nothing,
+}
+
+fn flush(session: &mut Session, channel: Channel, socket: BorrowedFd<'_>) -> Result<Sent, &'static str> {
+    let mut progress = Sent::Nothing;
+    while session.has_output(channel) {
+        let output = session.output(channel);
+        match send(socket, output.bytes, &output.fds) {
+            Ok(count) => {
+                session.sent(channel, count);
+                progress = Sent::Some;
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::NOBUFS) => return Ok(progress),
+            Err(Errno::TOOMANYREFS) => return Err("too many descriptors are on their way to the client"),
+            Err(_) => return Err("the client has closed the connection"),
+        }
+    }
+    Ok(Sent::All)
+}
+
 /// Sends bytes, with descriptors on the first of them.
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -198,13 +232,6 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<
         return Err(Errno::TOOMANYREFS);
     }
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
-}
-
-impl Drop for Connection {
-    /// A socket may hold descriptors that nobody has read, whose close may block.
-    fn drop(&mut self) {
-        fd_closer::close_all(self.stream.take().into_iter().chain(self.twin.take()));
-    }
 }
 
 impl Messenger for Session {

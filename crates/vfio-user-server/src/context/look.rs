@@ -19,7 +19,8 @@ impl Context {
         for token in &ready {
             match *token {
                 Token::Listener => {}
-                Token::Connection => self.connection_ready(served, now),
+                // Nothing to read is wanted, and no room to write: what is left is that it is closed.
+                Token::Connection => self.hung_up |= !served && self.interest() == Some((false, false)),
                 Token::Twin => self.read_twin(now),
                 Token::Timer => {
                     self.poller.clear_timer();
@@ -32,6 +33,10 @@ impl Context {
             }
         }
         self.ready = ready;
+        if self.hung_up && self.interest().is_some_and(|(read, _)| !read) {
+            self.hang_up("the client has closed the connection".to_owned());
+        }
+        self.flush(now);
         self.run_jobs();
         self.check_deadline(now);
         self.with_endpoint(|endpoint| endpoint.serve_time());
@@ -47,16 +52,9 @@ impl Context {
         }
     }
 
-    /// The connection is ready, but there was nothing to read, or nothing is to be read: there is room to write, or the
-    /// client has gone.
-    fn connection_ready(&mut self, served: bool, now: Instant) {
-        let Some(connection) = &self.connection else { return };
-        let gone = !served && connection.interest == (false, false);
-        if gone {
-            self.hang_up("the client has closed the connection".to_owned());
-        } else {
-            self.flush(now);
-        }
+    /// What the connection is watched for: to read, to write.
+    fn interest(&self) -> Option<(bool, bool)> {
+        self.connection.as_ref().map(|connection| connection.interest)
     }
 
     fn read_twin(&mut self, now: Instant) {
@@ -112,8 +110,8 @@ impl Context {
         let interest = (room, connection.stuck_since.is_some());
         if interest != connection.interest {
             connection.interest = interest;
-            if let Some(socket) = connection.socket(Channel::Main) {
-                self.poller.modify(socket, Token::Connection, interest.0, interest.1);
+            if !self.direct {
+                self.poller.modify(&*connection.stream, Token::Connection, interest.0, interest.1);
             }
         }
     }

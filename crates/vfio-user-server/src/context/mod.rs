@@ -139,6 +139,10 @@ pub struct Context {
     /// `None` once no other client is taken.
     listener: Option<Listener>,
     connection: Option<Connection>,
+    /// Somebody else watches the connection: see [`Context::connection_source`].
+    direct: bool,
+    /// Whoever watches it has seen that the client has closed it.
+    hung_up: bool,
     /// `None` only while the context is being taken apart.
     endpoint: Option<Box<dyn Endpoint>>,
     /// Where the next connection's tokens begin, so that none is used twice.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use iothread::{Events, HandlerId, Interest, Scope};
 
-use super::poller::Poller;
+use super::connection::Stream;
 use super::{Context, Event, Handle};
 use crate::PciDevice;
 
@@ -14,30 +14,80 @@ use crate::PciDevice;
 type Slot = Arc<Mutex<Option<Box<dyn PciDevice>>>>;
 
 /// The context as the iothread's handler.
+///
+/// The client's socket is watched by the iothread itself, beside the context's descriptor: readiness inside that one is
+/// told 1 us later.
 struct Polled {
     /// Taken when dropped.
     context: Option<Context>,
     slot: Slot,
+    /// The socket that the iothread watches, and what for.
+    watched: Option<(Arc<Stream>, (bool, bool))>,
 }
 
-/// The context's descriptor, for the iothread to watch.
-struct Source(Arc<Poller>);
+fn interest((read, write): (bool, bool)) -> Interest {
+    match (read, write) {
+        (false, false) => Interest::NONE,
+        (true, false) => Interest::READ,
+        (false, true) => Interest::WRITE,
+        (true, true) => Interest::READ_WRITE,
+    }
+}
 
-impl AsFd for Source {
+impl Polled {
+    /// Has the iothread watch what the context wants watched, after a turn. Quick if nothing has changed.
+    fn sync(&mut self, scope: &mut Scope<'_>) {
+        let Some(context) = &mut self.context else { return };
+        let wanted = context.connection_source();
+        match (&mut self.watched, wanted) {
+            (None, None) => {}
+            (Some((stream, now)), Some((other, wanted))) if Arc::ptr_eq(stream, other) => {
+                if *now != wanted {
+                    *now = wanted;
+                    scope.modify_second(interest(wanted));
+                }
+            }
+            (watched, Some((stream, wanted))) => {
+                let stream = Arc::clone(stream);
+                if let Err(error) = scope.watch_second(Source(Arc::clone(&stream)), interest(wanted)) {
+                    context.refuse_connection(&format!("it cannot be watched: {error}"));
+                    *watched = None;
+                } else {
+                    *watched = Some((stream, wanted));
+                }
+            }
+            (watched, None) => {
+                scope.unwatch_second();
+                *watched = None;
+            }
+        }
+    }
+}
+
+/// A descriptor that the iothread watches and the context has, too.
+struct Source<T>(Arc<T>);
+
+impl<T: AsFd> AsFd for Source<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 impl iothread::Handler for Polled {
-    fn ready(&mut self, _: Events, _: &mut Scope<'_>) {
+    fn ready(&mut self, events: Events, scope: &mut Scope<'_>) {
         if let Some(context) = &mut self.context {
+            context.hung_up |= events.hangup() || events.error();
             context.turn();
+            self.sync(scope);
         }
     }
 
-    fn poll(&mut self, _: &mut Scope<'_>) -> bool {
-        self.context.as_mut().is_some_and(Context::poll)
+    fn poll(&mut self, scope: &mut Scope<'_>) -> bool {
+        let worked = self.context.as_mut().is_some_and(Context::poll);
+        if worked {
+            self.sync(scope);
+        }
+        worked
     }
 }
 
@@ -57,11 +107,12 @@ impl Context {
     ///
     /// # Errors
     /// Those of [`iothread::Handle::add_polled`]; the context is dropped then, and with it the device.
-    pub fn spawn(self, iothread: &iothread::Handle) -> Result<Exported, iothread::Error> {
+    pub fn spawn(mut self, iothread: &iothread::Handle) -> Result<Exported, iothread::Error> {
+        self.watch_connection_elsewhere();
         let handle = self.handle();
         let source = Source(Arc::clone(&self.poller));
         let slot = Slot::default();
-        let polled = Polled { context: Some(self), slot: Arc::clone(&slot) };
+        let polled = Polled { context: Some(self), slot: Arc::clone(&slot), watched: None };
         let handler = iothread.add_polled(source, Interest::READ, polled)?;
         Ok(Exported { handle, iothread: iothread.clone(), handler, slot })
     }

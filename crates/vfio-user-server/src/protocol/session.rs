@@ -258,6 +258,15 @@ impl Session {
 
 /// Output.
 impl Session {
+    /// Whether there is something to be sent.
+    #[must_use]
+    pub fn has_output(&self, channel: Channel) -> bool {
+        match channel {
+            Channel::Main => self.engine.out.waiting() > 0,
+            Channel::Twin => self.engine.twin.waiting() > 0,
+        }
+    }
+
     /// What is to be sent next.
     #[must_use]
     pub fn output(&self, channel: Channel) -> Output<'_> {
