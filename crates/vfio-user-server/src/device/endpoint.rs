@@ -123,6 +123,7 @@ impl PciEndpoint {
             // Both fit: the access is within the space, which is of 4096 bytes at most.
             if let (Ok(offset), Ok(length)) = (u16::try_from(access.offset), u16::try_from(data.len())) {
                 self.core.config.write(offset, data);
+                self.core.irqs.disable_intx(self.core.config.intx_disabled());
                 self.call(|device, cx| device.config_written(cx, offset, length));
             }
             return Outcome::Done;

@@ -141,6 +141,11 @@ impl Interrupts {
         }
     }
 
+    /// The command register switches the interrupt pin off, or on. Off, it does not fire; its level is kept.
+    pub fn disable_intx(&mut self, disabled: bool) {
+        self.intx.set_disabled(disabled, &mut self.signaller);
+    }
+
     /// Whether any vector of a type has an eventfd.
     #[must_use]
     pub fn enabled(&self, index: IrqIndex) -> bool {
@@ -178,7 +183,7 @@ impl Interrupts {
         self.edges.iter_mut().for_each(Vectors::clear);
     }
 
-    /// The device was reset: nothing is pending, the level of INTx is low and has not fired. Eventfds and the client's
+    /// The device was reset: nothing is pending, INTx is low, has not fired and is not switched off. Eventfds and the client's
     /// masks stay.
     pub fn reset(&mut self) {
         self.intx.reset();

@@ -3,6 +3,10 @@
 //! While the level is high and nothing holds it back the eventfd is signalled, once: firing masks the pin, until the client
 //! lets go of it. If the level is still high then, it fires again. The client lets go with a command, or by signalling
 //! an eventfd of its own, the resample eventfd (KVM does so when the guest ends the interrupt).
+//!
+//! While the command register switches the pin off it does not fire either. A guest's driver may serve an interrupt behind
+//! that bit. QEMU lets go of the pin at the guest's first access to a BAR, which is before the guest has acknowledged
+//! anything: fired again then, the interrupt would reach the guest when there is nothing left to serve, and stay.
 
 use std::os::fd::AsFd;
 
@@ -18,6 +22,8 @@ pub(super) struct Intx {
     level: bool,
     eventfd: Option<Received>,
     masked: bool,
+    /// The command register switches it off.
+    disabled: bool,
     /// Has fired, and was not let go of since.
     fired: bool,
     resample: Option<Received>,
@@ -43,7 +49,7 @@ impl Intx {
     }
 
     pub(super) fn held(&self) -> bool {
-        self.masked || self.fired
+        self.masked || self.fired || self.disabled
     }
 
     pub(super) fn pending(&self) -> bool {
@@ -70,7 +76,16 @@ impl Intx {
         self.masked = true;
     }
 
-    /// Lets go, whatever holds it back.
+    /// The command register switches it off, or on again: then a level that is high fires, unless something else holds it
+    /// back.
+    pub(super) fn set_disabled(&mut self, disabled: bool, signaller: &mut Signaller) {
+        if self.disabled != disabled {
+            self.disabled = disabled;
+            self.settle(signaller);
+        }
+    }
+
+    /// Lets go, whatever holds it back but for the command register.
     pub(super) fn unmask(&mut self, signaller: &mut Signaller) {
         self.masked = false;
         self.fired = false;
@@ -99,10 +114,11 @@ impl Intx {
         self.set_resample(None);
     }
 
-    /// The device was reset: its level is low, and nothing has fired.
+    /// The device was reset: its level is low, nothing has fired, and its command register does not switch it off.
     pub(super) fn reset(&mut self) {
         self.level = false;
         self.fired = false;
+        self.disabled = false;
     }
 
     fn settle(&mut self, signaller: &mut Signaller) {

@@ -24,7 +24,8 @@ pub struct VectorInfo {
     pub vector: u32,
     /// It has an eventfd.
     pub assigned: bool,
-    /// It is held back: the client has masked it or, with INTx, has not let go of it since it fired.
+    /// It is held back: the client has masked it or, with INTx, has not let go of it since it fired, or the command register
+    /// switches it off.
     pub masked: bool,
     /// It has fired while it was held back; INTx: its level is high while it is.
     pub pending: bool,

@@ -100,6 +100,34 @@ fn interrupts_reach_their_eventfds() {
 }
 
 #[test]
+fn the_command_register_holds_the_pin_back() {
+    const CONFIG: u32 = 7;
+    let house = House::new(|builder| builder);
+    let mut client = house.connect();
+    let pin = eventfd();
+    client.set_irqs(0x24, 0, 0, 1, &[pin.as_fd()]);
+    client.write(0, LEVEL, 1);
+    assert_eq!(signalled(&pin), 1);
+    // As a guest's driver does it: off, served, on. The client lets go at once.
+    let command = |client: &mut Client, value: u16| {
+        assert_eq!(client.ask(10, &write_body(CONFIG, 4, &value.to_le_bytes())).error, 0);
+    };
+    command(&mut client, 0x402);
+    client.set_irqs(0x11, 0, 0, 1, &[]);
+    client.write(0, LEVEL, 0);
+    command(&mut client, 0x002);
+    assert!(is_silent(&pin), "there is nothing left to serve");
+    command(&mut client, 0x402);
+    client.write(0, LEVEL, 1);
+    assert!(is_silent(&pin), "it is off");
+    command(&mut client, 0x002);
+    assert_eq!(signalled(&pin), 1, "it is on, and high");
+    command(&mut client, 0x402);
+    command(&mut client, 0x002);
+    assert!(is_silent(&pin), "fired once, and not let go of");
+}
+
+#[test]
 fn a_client_that_lets_go_of_the_pin_by_an_eventfd_is_heard() {
     let house = House::new(|builder| builder);
     let mut client = house.connect();

@@ -365,3 +365,8 @@ pub(crate) fn signalled(fd: impl AsFd) -> u64 {
     rustix::io::read(&fd, &mut count).unwrap();
     u64::from_ne_bytes(count)
 }
+
+/// Whether an eventfd was not signalled. What a command does is done when its reply has come.
+pub(crate) fn is_silent(fd: impl AsFd) -> bool {
+    rustix::io::read(&fd, &mut [0; 8]) == Err(rustix::io::Errno::AGAIN)
+}
