@@ -83,19 +83,6 @@ pub enum SocketAddress {
     Fd(StringValue),
 }
 
-#[cfg(feature = "vfio-user")]
-impl SocketAddress {
-    /// Its kind's name.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            #[cfg(feature = "tcp")]
-            Self::Inet(_) => "inet",
-            Self::Unix(_) => "unix",
-            Self::Fd(_) => "fd",
-        }
-    }
-}
-
 /// As people write it: `unix:PATH`, `unix:NAME,abstract=on`, `fd:NAME`.
 #[cfg(feature = "vfio-user")]
 impl std::fmt::Display for SocketAddress {

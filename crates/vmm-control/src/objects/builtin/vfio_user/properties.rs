@@ -61,9 +61,7 @@ impl VfioUserServerProperties {
     pub(super) fn check(&self) -> CommandResult<()> {
         match &self.socket {
             #[cfg(feature = "tcp")]
-            SocketAddress::Inet(_) => {
-                Err(CommandError::generic(format!("vfu: Unsupported socket type - {}", self.socket.kind())))
-            }
+            SocketAddress::Inet(_) => Err(CommandError::generic("vfu: Unsupported socket type - inet")),
             SocketAddress::Unix(_) | SocketAddress::Fd(_) => Ok(()),
         }
     }
