@@ -9,7 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags,
+    SocketType, recvmsg, socket_with,
+};
 
 use super::message::{Header, Message, command, flags};
 use super::payload;
@@ -48,6 +51,19 @@ impl Peer {
     /// When nobody listens there.
     pub fn connect(path: &Path) -> io::Result<Self> {
         Self::over(UnixStream::connect(path)?)
+    }
+
+    /// Connects, if the listener's queue has room right now: connecting waits as long as it has none.
+    ///
+    /// # Errors
+    /// When nobody listens there, or `WouldBlock` when the queue is full.
+    pub fn connect_now(path: &Path) -> io::Result<Self> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let socket = UnixStream::from(socket);
+        socket.set_nonblocking(false)?;
+        Self::over(socket)
     }
 
     /// Over a connection that exists.

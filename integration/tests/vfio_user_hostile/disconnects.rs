@@ -7,7 +7,7 @@ use vmm_integration::vfio_user::fds::{borrow, events, guest_memory};
 use vmm_integration::vfio_user::payload::{
     self, get_info, qemu_version, region_read, scratch_start, set_irqs,
 };
-use vmm_integration::vfio_user::{DmaMap, MAX_TRANSFER, Scene, irq};
+use vmm_integration::vfio_user::{DmaMap, MAX_TRANSFER, Peer, Scene, irq};
 
 #[test]
 fn connects_and_leaves() {
@@ -139,19 +139,9 @@ fn does_not_want_to_read_any_more() {
 fn a_hundred_clients_wait_for_one() {
     let mut scene = Scene::edu();
     let mut first = scene.peer();
-    let waiting: Vec<_> = (0..100)
-        .filter_map(|_| {
-            let socket = rustix::net::socket_with(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::STREAM,
-                rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC,
-                None,
-            );
-            let socket = socket.unwrap();
-            let address = rustix::net::SocketAddrUnix::new(scene.server().socket(0)).unwrap();
-            rustix::net::connect(&socket, &address).ok().map(|()| socket)
-        })
-        .collect();
+    let path = scene.server().socket(0);
+    let waiting: Vec<_> = (0..100).filter_map(|_| Peer::connect_now(&path).ok()).collect();
+    assert!(!waiting.is_empty());
     for _ in 0..100 {
         first.in_step();
     }
@@ -164,9 +154,13 @@ fn a_hundred_clients_wait_for_one() {
 fn the_one_who_is_served_is_not_disturbed_by_others() {
     let mut scene = Scene::edu();
     let mut first = scene.peer();
+    let path = scene.server().socket(0);
     for _ in 0..50 {
-        let mut other = scene.server().stranger(0);
-        other.send(&qemu_version());
+        // Once the queue is full of those who have gone, there is no room until the first one goes.
+        let other = Peer::connect_now(&path).ok().map(|mut other| {
+            other.send(&qemu_version());
+            other
+        });
         first.in_step();
         drop(other);
         first.in_step();
