@@ -361,14 +361,9 @@ impl Pair {
         self.same("memory", |device| device.read_memory(TARGET, 0x3000));
     }
 
-    /// Not bus master, or no memory there.
+    /// No memory there. (A device that is not bus master is the client's to hold back, so it is not compared.)
     fn transfer_in_vain(&mut self) {
-        // Messages of a device that is not bus master go astray in QEMU's own; with vfio-user that is the client's to say.
-        self.msi = false;
-        self.both(|device| device.use_msi(false));
-        let master = self.random.one_in(2);
-        self.both(|device| device.write_config(4, if master { 6 } else { 2 }));
-        let outside = if master { MEMORY + self.random.below(1 << 20) } else { TARGET };
+        let outside = MEMORY + self.random.below(1 << 20);
         self.both(|device| device.write_memory(TARGET, &[0x5a; 0x1000]));
         let from_device = self.random.one_in(2);
         let (source, destination) = if from_device { (0x4_0100, outside) } else { (outside, 0x4_0100) };
@@ -377,7 +372,6 @@ impl Pair {
         }
         self.write(0x98, &[if from_device { 7 } else { 5 }, 0, 0, 0]);
         self.compare();
-        self.both(|device| device.write_config(4, 6));
         // What is in the buffer now.
         for (offset, value) in [(0x80, 0x4_0000), (0x88, TARGET), (0x90, 0xfff), (0x98, 3)] {
             self.write(offset, &u64::to_le_bytes(value));

@@ -2,6 +2,8 @@
 
 mod job;
 
+use std::collections::VecDeque;
+
 use vfio_user_server::dma::DmaError;
 use vfio_user_server::pci::{Bar, Msix, PciSpec};
 use vfio_user_server::protocol::AccessToken;
@@ -11,6 +13,8 @@ use job::{Job, Left};
 
 /// Bytes of BAR 0.
 const MEMORY: u64 = 2 << 20;
+/// Commands that may wait for the one that runs.
+const MAX_WAITING: usize = 256;
 /// MSI-X vectors.
 const VECTORS: u16 = 8;
 
@@ -20,7 +24,7 @@ const VECTORS: u16 = 8;
 ///
 /// | offset | bytes | |
 /// |---|---|---|
-/// | 0x000 | 16, write | DMA: `u64 iova, u32 n, u32 len`, little endian. `len` bytes (at most 1 MiB) are read from `iova` `n` times before the write is answered |
+/// | any | 16, write | DMA: `u64 iova, u32 n, u32 len`, little endian. `len` bytes (at most 1 MiB) are read from `iova` `n` times before the write is answered |
 /// | 0x010 | 8, read | DMA reads done since the last reset |
 /// | 0x020 | 4, write | fires this MSI-X vector |
 /// | 0x024 | 4, write | the level of the interrupt pin, 0 or 1 |
@@ -28,9 +32,9 @@ const VECTORS: u16 = 8;
 /// | 0xc00 | 8 | MSI-X pending bits |
 ///
 /// Any other access of BAR 2 is answered with `EINVAL`. A write of DMA that fails is answered with an errno: `EFAULT` for
-/// memory that is not mapped, `EPERM`, `EIO`, `ETIMEDOUT`, or the client's own. One command runs at a time: another
-/// one meanwhile gets `EBUSY`. `n` or `len` of 0 reads nothing and is answered at once. The bus master bit is not looked
-/// at. A reset answers what runs with `ECANCELED`; a client that goes ends it.
+/// memory that is not mapped, `EPERM`, `EIO`, `ETIMEDOUT`, or the client's own. One command runs at a time: others wait
+/// for their turn, 256 of them at most, and more get `EBUSY`. `n` or `len` of 0 reads nothing and is answered at once. The bus master bit is not looked
+/// at. A reset answers what runs or waits with `ECANCELED`; a client that goes ends it.
 ///
 /// Memory that is reached without messages is read in place, in turns of at most 256 KiB; else each read is a message to the
 /// client. The buffer is used again: nothing is allocated after the first read of a size.
@@ -38,6 +42,8 @@ const VECTORS: u16 = 8;
 pub struct Scratch {
     mmap: bool,
     job: Option<Job<AccessToken>>,
+    /// Commands that wait for the one that runs.
+    waiting: VecDeque<Job<AccessToken>>,
     buffer: Vec<u8>,
     /// Of the last reset or client: work and DMA of earlier ones is ignored.
     age: u64,
@@ -59,10 +65,14 @@ impl Scratch {
 
     /// A command of DMA has come.
     fn start(&mut self, cx: &mut DeviceContext<'_>, command: &[u8; 16]) -> Result<(), Errno> {
-        if self.job.is_some() {
-            return Err(Errno::BUSY);
-        }
         let Some(mut left) = Left::parse(command)? else { return Ok(()) };
+        if self.job.is_some() {
+            if self.waiting.len() >= MAX_WAITING {
+                return Err(Errno::BUSY);
+            }
+            self.waiting.push_back(Job { token: cx.defer(), left });
+            return Ok(());
+        }
         // Most end here, within the first turn, and need not be deferred.
         match self.run(cx, &mut left) {
             Turn::Done => Ok(()),
@@ -103,13 +113,17 @@ impl Scratch {
         }
     }
 
-    /// Answers the command that runs.
+    /// Answers the command that runs, and begins the next in a turn of its own.
     fn end(&mut self, cx: &mut DeviceContext<'_>, result: Result<(), Errno>) {
         if let Some(job) = self.job.take() {
             match result {
                 Ok(()) => cx.complete_write(job.token),
                 Err(error) => cx.fail(job.token, error),
             }
+        }
+        self.job = self.waiting.pop_front();
+        if self.job.is_some() {
+            cx.work_later(self.age);
         }
     }
 }
@@ -152,7 +166,7 @@ impl PciDevice for Scratch {
     }
 
     fn write(&mut self, cx: &mut DeviceContext<'_>, _: u8, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        if let (0, Ok(command)) = (offset, data.try_into()) {
+        if let Ok(command) = data.try_into() {
             return self.start(cx, command);
         }
         let value = u32::from_le_bytes(data.try_into().map_err(|_| Errno::INVAL)?);
@@ -165,7 +179,8 @@ impl PciDevice for Scratch {
     }
 
     fn reset(&mut self, cx: &mut DeviceContext<'_>) {
-        self.end(cx, Err(Errno::CANCELED));
+        let all = self.job.take().into_iter().chain(self.waiting.drain(..));
+        all.for_each(|job| cx.fail(job.token, Errno::CANCELED));
         self.age += 1;
         self.reads = 0;
         cx.set_intx(false);
@@ -173,6 +188,7 @@ impl PciDevice for Scratch {
 
     fn hangup(&mut self, _: &mut DeviceContext<'_>) {
         self.job = None;
+        self.waiting.clear();
         self.age += 1;
     }
 

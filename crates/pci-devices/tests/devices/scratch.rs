@@ -132,15 +132,17 @@ fn an_endless_command_holds_up_nobody() {
         assert_eq!(neighbour.read32(MEMORY, 8), round);
     }
     // Its own client is served, too, if it asks for something else.
-    assert_eq!(client.write(DMA, 0, &command(0, 1, 1)), errno(Errno::BUSY));
+    let next = client.send(REGION_WRITE, &write_body(DMA, 0, &command(0, 1, 1)), &[]);
     client.write(MEMORY, 0, &[1; 64]).unwrap();
     let before = client.read64(DMA, READS);
     until(|| client.read64(DMA, READS) > before);
     // Until a reset.
     let reset = client.send(RESET, &[], &[]);
-    let replies = [client.reply(), client.reply()];
-    let canceled = errno(Errno::CANCELED).map(|()| Vec::new());
-    assert!(replies.contains(&(id, canceled)) && replies.contains(&(reset, Ok(Vec::new()))), "{replies:?}");
+    let replies = [client.reply(), client.reply(), client.reply()];
+    for canceled in [id, next] {
+        assert!(replies.contains(&(canceled, errno(Errno::CANCELED).map(|()| Vec::new()))), "{replies:?}");
+    }
+    assert!(replies.contains(&(reset, Ok(Vec::new()))), "{replies:?}");
     assert_eq!(client.read64(DMA, READS), 0);
     client.write(DMA, 0, &command(0, 2, 16)).unwrap();
     assert_eq!(client.read64(DMA, READS), 2);
@@ -187,4 +189,18 @@ fn interrupts_of_all_kinds() {
     assert_eq!(client.read32(DMA, 0x80c), 1);
     client.write(DMA, 0x800, &[0xee; 16]).unwrap();
     assert_eq!(client.read32(DMA, 0x80c), 0xeeee_eeee);
+}
+
+#[test]
+fn commands_are_done_one_after_the_other() {
+    let iothread = iothread();
+    let house = House::new(Scratch::new(), &iothread);
+    let mut client = house.connect();
+    client.map(1 << 20, None);
+    client.memory = vec![0; 1 << 20];
+    let ids: Vec<_> =
+        (0..40).map(|_| client.send(REGION_WRITE, &write_body(DMA, 0, &command(0, 3, 64)), &[])).collect();
+    let replies: Vec<_> = ids.iter().map(|_| client.reply()).collect();
+    assert!(ids.iter().zip(&replies).all(|(id, reply)| *id == reply.0 && reply.1.is_ok()), "{replies:?}");
+    assert_eq!(client.read64(DMA, READS), 120);
 }
