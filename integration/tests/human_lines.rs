@@ -319,6 +319,17 @@ fn say(client: &mut Client, line: &str) -> String {
     })
 }
 
+/// What `vmmd` says without its own lines of `info iothreads`, which stand behind QEMU's for each.
+fn without_statistics(said: &str) -> String {
+    let mut ours = false;
+    let kept = said.split_inclusive('\n').filter(|line| {
+        let is_first = line.starts_with("  handlers=");
+        ours = is_first || ours && line.starts_with("  ");
+        !ours
+    });
+    kept.collect()
+}
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -344,7 +355,10 @@ fn random_lines_are_answered_alike() {
         for number in 0..LINES {
             // QEMU has no `/objects` until somebody has tried to make one.
             let line = if number == 0 { "object_add iothread,id=first".to_owned() } else { typist.line() };
-            let (theirs, ours) = (say(&mut theirs, &line), say(&mut ours, &line));
+            let (theirs, mut ours) = (say(&mut theirs, &line), say(&mut ours, &line));
+            if line == "info iothreads" {
+                ours = without_statistics(&ours);
+            }
             assert_eq!(ours, theirs, "HUMAN_LINES_SEED={seed}, line {number}: {line:?} (right: QEMU)");
         }
     }

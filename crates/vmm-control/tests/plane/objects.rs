@@ -208,7 +208,7 @@ async fn an_iothread_is_kept_to_cpus() {
     let plane = plain(&Toy::new(RunState::Running));
     let session = plane.connect();
     let get = json!({"path": "io", "property": "cpu-affinity"});
-    let set = |cpus: serde_json::Value| json!({"path": "io", "property": "cpu-affinity", "value": cpus});
+    let set = |cpus: Value| json!({"path": "io", "property": "cpu-affinity", "value": cpus});
     let allowed = |thread: i64| {
         let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
         status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
@@ -267,8 +267,8 @@ async fn iothreads_say_what_they_have_been_doing() {
     }
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let user = plane.iothreads().get("a").unwrap();
-    let nothing = |_: vmm_control::iothread::Events, _: &mut vmm_control::iothread::Scope<'_>| {};
-    user.handle().add_handler(theirs, vmm_control::iothread::Interest::READ, nothing).unwrap();
+    let nothing = |_: iothread::Events, _: &mut iothread::Scope<'_>| {};
+    user.handle().add_handler(theirs, iothread::Interest::READ, nothing).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
     user.handle().run(move |_| sender.send(()).unwrap()).unwrap();
     receiver.recv().unwrap();
