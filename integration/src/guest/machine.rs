@@ -20,7 +20,7 @@ const GUEST_LIMIT: Duration = Duration::from_secs(180);
 pub enum Memory {
     /// A sealed memfd, shared: the device gets its descriptor.
     Memfd,
-    /// A file, shared: the device gets its descriptor, and the file can be truncated under it.
+    /// A file on a tmpfs, shared: the device gets its descriptor, and the file can be truncated under it.
     File,
     /// QEMU's own: the device gets no descriptor and asks QEMU for every transfer.
     Private,
@@ -54,7 +54,7 @@ impl Guest {
         let console = dir.path().join("console");
         let listener = UnixListener::bind(&console)?;
         listener.set_nonblocking(true)?;
-        let argv = command_line(assets, dir.path(), &console, memory, device, after);
+        let argv = command_line(assets, &console, memory, device, after);
         let mut process = Process::spawn(&argv, dir.path())?;
         let console = match accept(&listener, &mut process) {
             Ok(console) => console,
@@ -147,20 +147,12 @@ fn accept(listener: &UnixListener, process: &mut Process) -> io::Result<UnixStre
     }
 }
 
-fn command_line(
-    assets: &Assets,
-    dir: &Path,
-    console: &Path,
-    memory: Memory,
-    device: &str,
-    after: After,
-) -> Vec<String> {
+fn command_line(assets: &Assets, console: &Path, memory: Memory, device: &str, after: After) -> Vec<String> {
     let backend = match memory {
         Memory::Memfd => Some("memory-backend-memfd,id=ram,size=128M,share=on".to_owned()),
-        Memory::File => Some(format!(
-            "memory-backend-file,id=ram,size=128M,share=on,mem-path={}",
-            dir.join("ram").display()
-        )),
+        // Given a folder, QEMU makes a file there and removes its name at once. A server need not take files of other
+        // file systems than tmpfs: their owner can stop whoever reads.
+        Memory::File => Some("memory-backend-file,id=ram,size=128M,share=on,mem-path=/dev/shm".to_owned()),
         Memory::Private => None,
     };
     let machine = if backend.is_some() { "q35,memory-backend=ram" } else { "q35" };
