@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use vmm_integration::vfio_user::fds::{Tracer, every_wrong_kind};
 use vmm_integration::vfio_user::payload::{self, get_info};
 use vmm_integration::vfio_user::{Body, DmaMap, Message, Scene, command, irq};
@@ -219,7 +219,7 @@ fn a_server_out_of_descriptors_recovers() {
     let mut peer = scene.peer();
     let pid = Pid::from_raw(i32::try_from(scene.server().process().pid()).unwrap());
     let open = scene.server().process().fd_count() as u64;
-    let few = Rlimit { current: Some(open), maximum: None };
+    let few = Rlimit { current: Some(open), ..getrlimit(Resource::Nofile) };
     let usual = prlimit(pid, Resource::Nofile, few).unwrap();
     let mut tracer = Tracer::new();
     for message in [
@@ -242,7 +242,8 @@ fn nobody_can_connect_to_a_server_out_of_descriptors_but_later() {
     let mut scene = Scene::edu();
     let pid = Pid::from_raw(i32::try_from(scene.server().process().pid()).unwrap());
     let open = scene.server().process().fd_count() as u64;
-    let usual = prlimit(pid, Resource::Nofile, Rlimit { current: Some(open), maximum: None }).unwrap();
+    let few = Rlimit { current: Some(open), ..getrlimit(Resource::Nofile) };
+    let usual = prlimit(pid, Resource::Nofile, few).unwrap();
     let mut waiting = scene.stranger();
     waiting.send(&payload::qemu_version());
     prlimit(pid, Resource::Nofile, usual).unwrap();

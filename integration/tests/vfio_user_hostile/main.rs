@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod deadlines;
 mod disconnects;
 mod dma_map;
 mod dma_memory;
