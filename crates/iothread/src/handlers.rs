@@ -272,12 +272,14 @@ impl Handlers {
 
     /// Puts it back, and notes whether it had work; gives it to the caller if it was removed meanwhile.
     pub(crate) fn finish(&mut self, call: Call, worked: bool) -> Option<Box<dyn Handler>> {
-        let slot = index(call.token).and_then(|index| self.slots.get_mut(index as usize));
+        let place = index(call.token);
+        let slot = place.and_then(|index| self.slots.get_mut(index as usize));
         match slot.filter(|slot| slot.is(call.token)).and_then(|slot| slot.entry.as_mut()) {
             Some(entry) => {
                 entry.call = Some(call.handler);
                 if worked {
                     entry.activity.stir();
+                    place.inspect(|place| self.polled.stir(*place));
                 }
                 None
             }

@@ -16,7 +16,7 @@ use crate::objects::pci::Slot;
 #[derive(Debug)]
 pub(crate) enum Thread {
     /// Its own, which goes with it.
-    Own(IoThread),
+    Own(Box<IoThread>),
     /// One that others may use too.
     Shared(IoThreadRef),
 }
@@ -72,7 +72,7 @@ impl Export {
         let Setup { id, slot, thread, listen, properties, on_event } = setup;
         let thread = match thread {
             Some(thread) => Thread::Shared(thread),
-            None => Thread::Own(IoThread::builder(format!("IO {id}")).start()?),
+            None => Thread::Own(Box::new(IoThread::builder(format!("IO {id}")).start()?)),
         };
         let device = slot.lend(&id).map_err(|error| CommandError::generic(error.to_string()))?;
         let mut loan = Loan { slot, device: None };
