@@ -92,7 +92,7 @@ fn the_client_of_cloud_hypervisor_gets_what_it_expects() {
 
     let calls = server.join().unwrap().calls;
     let irqs = |start, count, action, fds| Call::Irqs {
-        index: if fds == None && action == IrqAction::Unmask { IrqIndex::Intx } else { IrqIndex::Msix },
+        index: if fds.is_none() && action == IrqAction::Unmask { IrqIndex::Intx } else { IrqIndex::Msix },
         start,
         count,
         action,

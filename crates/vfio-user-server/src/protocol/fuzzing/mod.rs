@@ -179,12 +179,13 @@ impl<'a> World<'a> {
             other => u16::from(other) % 24,
         };
         let flags = self.script.byte();
-        let (count, data) = match self.script.byte() {
-            0..=199 => (u32::from(self.script.byte()), 0),
-            200..=249 => (self.script.below(3000) as u32, 0),
-            _ => (self.script.below(70_000) as u32, 0_u32),
+        let count = match self.script.byte() {
+            0..=199 => self.script.below(256),
+            200..=249 => self.script.below(3000),
+            _ => self.script.below(70_000),
         };
-        let offset = u64::from(self.script.or(u32::from(flags) * 8));
+        let (length, count) = (count, word(count));
+        let offset = self.script.or(u32::from(flags) * 8);
         let index = self.script.or(u32::from(flags >> 4));
         let mut payload: Vec<u8> = Vec::new();
         let mut put = |words: &[u32]| payload.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
@@ -210,15 +211,15 @@ impl<'a> World<'a> {
                     self.script.or(0),
                     count % 20,
                 ]);
-                payload.resize(payload.len() + if flags % 3 == 1 { (count % 20) as usize } else { 0 }, 1);
+                payload.resize(payload.len() + if flags % 3 == 1 { length % 20 } else { 0 }, 1);
             }
-            command::REGION_READ => put(&[offset as u32, 0, index & 3, self.script.or(count)]),
+            command::REGION_READ => put(&[offset, 0, index & 3, self.script.or(count)]),
             command::REGION_WRITE => {
-                put(&[offset as u32, 0, index & 3, self.script.or(count)]);
-                payload.resize(payload.len() + count as usize, 7);
+                put(&[offset, 0, index & 3, self.script.or(count)]);
+                payload.resize(payload.len() + length, 7);
             }
             command::DEVICE_RESET => {}
-            _ => put(&[count, data, offset as u32]),
+            _ => put(&[count, 0, offset]),
         }
         let no_reply = if flags & 3 == 3 { 0x10 } else { 0 };
         self.id = self.id.wrapping_add(1);
@@ -227,7 +228,7 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, index: usize, id: u16, command: u16, flags: u32, payload: &[u8]) {
-        let size = 16 + payload.len() as u32;
+        let size = word(16 + payload.len());
         // Few streams survive a wrong size.
         let size = if self.script.byte() == 255 { self.script.or(size) } else { size };
         let input = &mut self.input[index];
@@ -385,7 +386,7 @@ impl<'a> World<'a> {
             Some(count) => (command::DMA_READ, count),
             None => (command::DMA_WRITE, 0),
         };
-        let told = self.script.or(count as u32);
+        let told = self.script.or(word(count));
         let mut payload = [[0; 8], u64::from(told).to_ne_bytes()].concat();
         if command == command::DMA_READ {
             payload.resize(16 + count, 9);
@@ -396,4 +397,9 @@ impl<'a> World<'a> {
         let index = usize::from(self.session.peer().is_some_and(|peer| peer.twin_socket));
         self.send(index, id, command, flags, &payload);
     }
+}
+
+/// What is put into messages is small.
+fn word(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
