@@ -91,7 +91,7 @@ fn the_client_of_cloud_hypervisor_gets_what_it_expects() {
     client.shutdown().unwrap();
 
     let calls = server.join().unwrap().calls;
-    let irqs = |start, count, action, fds| Call::Irqs {
+    let irqs = |start, count, action, fds: Option<Vec<u64>>| Call::Irqs {
         index: if fds.is_none() && action == IrqAction::Unmask { IrqIndex::Intx } else { IrqIndex::Msix },
         start,
         count,
