@@ -11,7 +11,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: python ## Build and start vmmd with three monitors, and say what to type next
+run: python ## Build and start vmmd with three monitors and an exported device, and say what to type next
 	@$(CARGO) build --release -p vmmd
 	@mkdir -p run
 	@printf '%s\n' "$$DEMO"
@@ -31,6 +31,13 @@ define DEMO
   ... or talk to it as people do (Ctrl-] leaves):
 
       socat -,raw,echo=0,escape=0x1d UNIX-CONNECT:run/monitor.sock     then type: help, info status, info qom-tree
+
+  It also exports a PCI device, edu, on run/edu.sock. A QEMU 11 attaches it to its guest:
+
+      qemu-system-x86_64 -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=512M,share=on \
+        -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"run/edu.sock"}}'
+
+  Then info vfio-user shows it, and VFU_CLIENT_HANGUP tells when it goes.
 
   Ctrl-C here ends vmmd.
 

@@ -17,11 +17,17 @@ use vmm_integration::vmm::Vmm;
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// Types of objects that QEMU 7.2 has not, and 11.1 has.
-const NEWER: [&str; 2] = ["monitor-qmp", "monitor-hmp"];
+/// Types of objects that QEMU 7.2 has not, and 11.1 has; and an instance of yank that is ours.
+const NEWER: [&str; 3] = ["monitor-qmp", "monitor-hmp", "x-vfio-user"];
 
 /// Members that QEMU 7.2's types have not, by where they are: properties of ours of objects that it has too.
-const OURS: [(&str, &str); 1] = [("object-add arg-type(iothread)", "cpu-affinity")];
+const OURS: [(&str, &str); 5] = [
+    ("object-add arg-type(iothread)", "cpu-affinity"),
+    ("object-add arg-type(x-vfio-user-server)", "iothread"),
+    ("object-add arg-type(x-vfio-user-server)", "reconnect"),
+    ("object-add arg-type(x-vfio-user-server)", "allowed-uids"),
+    ("object-add arg-type(x-vfio-user-server)", "dma"),
+];
 
 /// A schema, by name. Commands, events and types share one space of names.
 struct Schema(BTreeMap<String, Value>);

@@ -1,5 +1,7 @@
 //! Objects and devices of the command line: `TYPE,key=value...`, made as clients would make them.
 
+use std::path::Path;
+
 use vmm_control::chardev::inherited;
 use vmm_control::keyval::{self, Options};
 use vmm_control::qmp_protocol::{Object, Value};
@@ -20,14 +22,37 @@ pub(crate) enum Stage {
     WithDevices,
 }
 
+/// An object's members, as far as they can be read: what cannot is found out when it is made.
+fn given(object: &TextConfig) -> Option<Object> {
+    if object.text.starts_with('{') {
+        json(&object.text).ok()
+    } else {
+        keyval::parse(&object.text, Some("qom-type")).ok()
+    }
+}
+
+/// Whether it makes a socket file whose path is relative.
+pub(crate) fn has_relative_path(object: &TextConfig) -> bool {
+    let Some(given) = given(object) else { return false };
+    if given.get("qom-type").and_then(Value::as_str) != Some(EXPORT) {
+        return false;
+    }
+    let socket = match given.get("socket") {
+        Some(Value::Object(socket)) => socket,
+        _ => &given,
+    };
+    let is_name = match socket.get("abstract") {
+        Some(Value::Bool(on)) => *on,
+        Some(Value::String(text)) => text == "on",
+        _ => false,
+    };
+    let path = socket.get("path").and_then(Value::as_str);
+    !is_name && path.is_some_and(|path| Path::new(path).is_relative())
+}
+
 impl Stage {
     fn of(object: &TextConfig) -> Self {
-        // What cannot be read is found out when it is made.
-        let given = if object.text.starts_with('{') {
-            json(&object.text).ok()
-        } else {
-            keyval::parse(&object.text, Some("qom-type")).ok()
-        };
+        let given = given(object);
         match given.as_ref().and_then(|given| given.get("qom-type")).and_then(Value::as_str) {
             Some(EXPORT) => Self::WithDevices,
             Some(kind) if kind.starts_with("monitor-") => Self::WithChardevs,

@@ -98,6 +98,41 @@ fn lines_that_start_qemu_start_here() {
 }
 
 #[test]
+fn the_machine_can_end_with_its_last_export() {
+    assert!(!config(&words("-machine none")).machine.auto_shutdown);
+    assert!(config(&words("-machine board,auto-shutdown=on")).machine.auto_shutdown);
+    assert!(
+        !config(&words("-machine board,auto-shutdown=on -machine none,auto-shutdown=off"))
+            .machine
+            .auto_shutdown
+    );
+    assert_eq!(
+        refusal(&words("-machine none,auto-shutdown=maybe")),
+        "-machine none,auto-shutdown=maybe: Parameter 'auto-shutdown' expects 'on' or 'off'"
+    );
+}
+
+#[test]
+fn a_daemon_finds_the_sockets_of_its_exports_again() {
+    let relative = |object: &str| config(&["-object", object]).has_relative_paths();
+    for object in [
+        "x-vfio-user-server,id=v,type=unix,path=run/v,device=d",
+        "x-vfio-user-server,id=v,socket.type=unix,socket.path=run/v,device=d",
+        r#"{"qom-type": "x-vfio-user-server", "id": "v", "socket": {"type": "unix", "path": "v"}, "device": "d"}"#,
+    ] {
+        assert!(relative(object), "{object}");
+    }
+    for object in [
+        "x-vfio-user-server,id=v,type=unix,path=/run/v,device=d",
+        "x-vfio-user-server,id=v,type=unix,path=v,abstract=on,device=d",
+        "x-vfio-user-server,id=v,type=fd,str=7,device=d",
+        "iothread,id=io,path=x",
+    ] {
+        assert!(!relative(object), "{object}");
+    }
+}
+
+#[test]
 fn serial_ports_have_qemus_names() {
     let all =
         config(&words("-chardev null,id=c -serial none -serial null -serial chardev:c -serial file:out"));

@@ -82,6 +82,16 @@ fn the_demo_is_what_make_run_promises() {
 }
 
 #[test]
+fn the_exporting_ones_export_what_they_say() {
+    let demo = sample("demo.toml");
+    assert_eq!((demo.devices.len(), demo.objects.len()), (1, 2));
+    assert!(demo.objects[1].text.contains("path=run/edu.sock"));
+    let exports = sample("vfio-user.toml");
+    assert_eq!((exports.devices.len(), exports.objects.len()), (2, 3));
+    assert!(!exports.machine.auto_shutdown && exports.has_relative_paths());
+}
+
+#[test]
 fn the_limited_one_limits_what_it_says() {
     let config = sample("limited.toml");
     let [all, watch, agent] = &config.monitors[..] else { panic!("{:?}", config.monitors) };

@@ -26,6 +26,8 @@ pub use monitor::{
 
 use serde::Deserialize;
 
+use crate::texts;
+
 /// Everything that a `vmmd` is told at its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
@@ -107,7 +109,7 @@ impl Config {
                 ..
             }) => path.is_relative(),
             _ => false,
-        })
+        }) || self.objects.iter().any(texts::has_relative_path)
     }
 }
 
