@@ -57,15 +57,16 @@ fn object_add(plane: &Arc<Shared>) -> Command {
 fn describe(objects: &Objects, types: &mut Types) -> TypeRef {
     let branch =
         |ty: &ObjectType, described| Branch { doc: ty.documentation(), ..Branch::new(ty.name(), described) };
+    let value = |ty: &ObjectType| {
+        let features = if ty.is_unstable() { vec!["unstable"] } else { Vec::new() };
+        EnumValue { doc: ty.documentation(), features, ..EnumValue::new(ty.name()) }
+    };
     let branches: Vec<_> = objects.types.objects.iter().map(|ty| branch(ty, ty.describe(types))).collect();
     let tag = types.define::<ObjectTypes>("ObjectType", |_| TypeDef::Enum {
         name: "ObjectType",
         doc: "The types of which objects can be made.",
         features: Vec::new(),
-        values: branches
-            .iter()
-            .map(|branch| EnumValue { doc: branch.doc, ..EnumValue::new(branch.name) })
-            .collect(),
+        values: objects.types.objects.iter().map(value).collect(),
     });
     types.define::<ObjectOptions>("ObjectOptions", |_| TypeDef::Union {
         name: "ObjectOptions",

@@ -27,6 +27,7 @@ enum YankInstance {
     Migration,
     /// The client of an exported device.
     #[cfg(feature = "vfio-user")]
+    #[qapi(features(unstable))]
     XVfioUser(YankInstanceVfioUser),
 }
 

@@ -59,6 +59,7 @@ pub struct ObjectType {
     parent: &'static str,
     inherited: Vec<(&'static str, &'static [&'static str])>,
     interfaces: &'static [&'static str],
+    unstable: bool,
     properties: Vec<PropertyInfo>,
     pub(super) settable: &'static [&'static str],
     pub(super) write_only: &'static [&'static str],
@@ -82,6 +83,7 @@ impl ObjectType {
             parent: "object",
             inherited: Vec::new(),
             interfaces: &[],
+            unstable: false,
             properties: properties_of::<T::Properties>(),
             settable: T::SETTABLE,
             write_only: T::WRITE_ONLY,
@@ -112,6 +114,7 @@ impl ObjectType {
             parent: "object",
             inherited: Vec::new(),
             interfaces: &[],
+            unstable: false,
             properties,
             settable: &[],
             write_only: &[],
@@ -125,6 +128,13 @@ impl ObjectType {
     #[must_use]
     pub fn implements(mut self, interfaces: &'static [&'static str]) -> Self {
         self.interfaces = interfaces;
+        self
+    }
+
+    /// Says in the schema that it may change, as QEMU says of types whose names begin with `x-`.
+    #[must_use]
+    pub fn unstable(mut self) -> Self {
+        self.unstable = true;
         self
     }
 
@@ -166,6 +176,10 @@ impl ObjectType {
     /// Its properties.
     pub fn properties(&self) -> &[PropertyInfo] {
         &self.properties
+    }
+
+    pub(crate) fn is_unstable(&self) -> bool {
+        self.unstable
     }
 
     /// What its objects are. Empty when nobody said.

@@ -54,6 +54,7 @@ pub(crate) fn vfio_user_server() -> ObjectType {
     })
     .doc("Exports a PCI device to another process over vfio-user.")
     .links("iothread", "iothread")
+    .unstable()
 }
 
 impl Object for VfioUserServer {
