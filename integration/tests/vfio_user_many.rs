@@ -1,7 +1,5 @@
 //! Many clients of one iothread, and many one after the other.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::os::fd::AsFd;
 
 use rustix::process::Signal;
