@@ -97,7 +97,7 @@ bench-vfio-user: ## Our vfio-user server, floors and a peer in one run: make ben
 fuzz: ## Fuzz both protocols for FUZZ_SECONDS (default 60) each; needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
 	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run decoder -- -max_total_time=$(or $(FUZZ_SECONDS),60)
-	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run vfio_user -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run vfio_user -- -len_control=0 -max_len=4096 -max_total_time=$(or $(FUZZ_SECONDS),60)
 
 .PHONY: guest-test
 guest-test: ## A Linux guest in QEMU 11.1 drives our edu device [ARGS=--own-edu]; the first time fetches about 75 MB
