@@ -44,7 +44,7 @@ fn cycle(server: &Server, number: u64) {
 
 #[test]
 fn a_thousand_clients_leave_nothing() {
-    let mut scene = Scene::over(Server::vmmd(&[Device::Scratch], 1));
+    let mut scene = Scene::over(Server::new(&[Device::Scratch]));
     for number in 0..50 {
         cycle(scene.server(), number);
     }
@@ -78,7 +78,7 @@ fn a_thousand_clients_leave_nothing() {
 
 #[test]
 fn sixty_four_contexts_are_each_served_right() {
-    let server = Server::vmmd(&[Device::Scratch; CONTEXTS], 1);
+    let server = Server::new(&[Device::Scratch; CONTEXTS]);
     let mut peers: Vec<Peer> = (0..CONTEXTS).map(|device| server.peer(device)).collect();
     let mut random = Random(64);
     // What each has written where, to be read back by itself only.
@@ -117,7 +117,7 @@ fn sixty_four_contexts_are_each_served_right() {
 #[test]
 fn sixty_four_contexts_are_each_served_fairly() {
     const GREED: usize = 2000;
-    let mut server = Server::vmmd(&[Device::Scratch; CONTEXTS], 1);
+    let mut server = Server::new(&[Device::Scratch; CONTEXTS]);
     let mut peers: Vec<Peer> = (0..CONTEXTS).map(|device| server.peer(device)).collect();
     let greedy = get_info().encode().repeat(GREED);
     let all = GREED * 32;

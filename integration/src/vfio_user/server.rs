@@ -47,6 +47,18 @@ enum Host {
 }
 
 impl Server {
+    /// A `vmmd` that exports these devices, or the library alone if that is what the environment says.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn new(devices: &[Device]) -> Self {
+        if std::env::var_os("HOSTILE_SERVER").is_some_and(|make| make == "library") {
+            return Self::library(devices, &[]);
+        }
+        Self::vmmd(devices, 1)
+    }
+
     /// A `vmmd` with `monitors` monitors that exports these devices, all on one iothread.
     ///
     /// # Panics
@@ -194,16 +206,13 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// With one device, served by a `vmmd` with a monitor.
+    /// With one device.
     ///
     /// # Panics
     /// When the server does not serve.
     #[track_caller]
     pub fn new(device: Device) -> Self {
-        if std::env::var_os("HOSTILE_SERVER").is_some_and(|make| make == "library") {
-            return Self::over(Server::library(&[device], &[]));
-        }
-        Self::over(Server::vmmd(&[device], 1))
+        Self::over(Server::new(&[device]))
     }
 
     /// With the edu device.
