@@ -24,7 +24,9 @@ use std::sync::Arc;
 use qmp_command::Command;
 use qmp_monitor::{EventSpec, qmp_capabilities};
 
-pub(crate) use self::fds::{close_fd, name_fd, take_named};
+#[cfg(feature = "vfio-user")]
+pub(crate) use self::fds::take_named;
+pub(crate) use self::fds::{close_fd, name_fd};
 pub(crate) use self::human::human_monitor_command;
 pub(crate) use self::objects::is_identifier;
 pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
