@@ -7,7 +7,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags,
@@ -375,14 +374,6 @@ impl Peer {
     pub fn finish_sending(&self) {
         // Fails when the other end has gone, which is what a test then sees.
         let _ = self.socket.shutdown(Shutdown::Write);
-    }
-
-    /// How long a read waits from now on, in place of [`LIMIT`].
-    ///
-    /// # Panics
-    /// When the socket does not take it.
-    pub fn patience(&self, limit: Duration) {
-        self.socket.set_read_timeout(Some(limit)).unwrap_or_else(|e| panic!("{e}"));
     }
 }
 

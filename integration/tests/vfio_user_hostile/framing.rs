@@ -1,7 +1,5 @@
 //! Headers, sizes and pieces.
 
-use std::time::Duration;
-
 use vmm_integration::vfio_user::fds::{Tracer, event, signalled};
 use vmm_integration::vfio_user::payload::{self, u32_at};
 use vmm_integration::vfio_user::peer::Choice;
@@ -331,11 +329,9 @@ fn half_a_message_and_then_nothing_disturbs_nobody() {
         let mut tracer = Tracer::new();
         let mut peer = scene.peer();
         peer.send_bytes(&bytes[..cut], &[tracer.fd()]);
-        // The server is not waiting for the rest: it answers its monitor.
-        peer.patience(Duration::from_millis(1));
+        scene.monitor_answers();
         drop(peer);
         tracer.closed();
     }
-    scene.well();
     scene.unharmed();
 }

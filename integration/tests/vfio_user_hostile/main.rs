@@ -17,4 +17,5 @@ mod irqs;
 mod no_reply;
 mod random;
 mod regions;
+mod twin;
 mod version;
