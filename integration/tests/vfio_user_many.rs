@@ -68,8 +68,10 @@ fn a_thousand_clients_leave_nothing() {
     }
     scene.well();
     assert!(poll_until(LIMIT, || scene.server().process().threads() <= threads), "threads are left");
-    // An allocator may keep a few areas and some memory, but not some for each client.
-    let came = poll_until(LIMIT, || mappings(scene.server()) <= maps + 8);
+    // What an allocator keeps, and stacks of threads that have ended, which are kept for the next ones: some, however many
+    // clients there were, but not one for every tenth client.
+    let most = maps + usize::try_from(CYCLES / 10).unwrap();
+    let came = poll_until(LIMIT, || mappings(scene.server()) <= most);
     assert!(came, "{} mappings, there were {maps}", mappings(scene.server()));
     let grown = scene.server().process().rss_kib().saturating_sub(rss);
     assert!(grown < 4 << 10, "grown by {grown} KiB");
