@@ -1,5 +1,6 @@
 //! A register access, from the socket to the device and back, allocates nothing on the iothread once buffers have grown.
 #![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

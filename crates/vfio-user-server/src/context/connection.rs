@@ -89,6 +89,8 @@ pub(super) struct Connection {
     pub(super) blocked: bool,
     /// What the stream is watched for: to read, to write.
     pub(super) interest: (bool, bool),
+    /// The socket for our commands is watched for room to write.
+    pub(super) twin_is_full: bool,
     /// What the session has counted that the context has, too.
     pub(super) counted: Counters,
 }
@@ -107,6 +109,7 @@ impl Connection {
             ending: None,
             blocked: false,
             interest: (true, false),
+            twin_is_full: false,
             counted: Counters::default(),
         }
     }
@@ -177,6 +180,14 @@ impl Connection {
             Sent::Nothing => self.stuck_since.or(Some(now)),
         };
         Ok(())
+    }
+
+    /// Nothing is on its way in either direction, as far as this end knows, and that was so before.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.session.is_quiet()
+            && self.partial_since.is_none()
+            && self.interest == (true, false)
+            && !self.twin_is_full
     }
 
     /// The earliest time at which the client has been waited for long enough, and for what.

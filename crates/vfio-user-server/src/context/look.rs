@@ -114,6 +114,13 @@ impl Context {
                 self.poller.modify(&*connection.stream, Token::Connection, interest.0, interest.1);
             }
         }
+        let full = connection.session.has_output(Channel::Twin);
+        if full != connection.twin_is_full {
+            connection.twin_is_full = full;
+            if let Some(twin) = connection.socket(Channel::Twin) {
+                self.poller.modify(twin, Token::Twin, true, full);
+            }
+        }
     }
 
     /// Watches the eventfd with which the client lets go of INTx, if that has become another.

@@ -1,7 +1,7 @@
 //! A turn of a context: the one way in which anything happens.
 //!
 //! Most turns are a register access and nothing else, so a turn looks at the connection first, and at everything else only
-//! if there was nothing, or in every eighth turn, or when something else is known to wait. Nothing is missed by that: the
+//! if there was nothing, or in every 32nd turn, or when something else is known to wait. Nothing is missed by that: the
 //! context's descriptor stays readable for what was not looked at.
 
 use std::time::{Duration, Instant};
@@ -22,8 +22,9 @@ const MAX_BYTES: usize = 256 << 10;
 const MAX_TIME: Duration = Duration::from_micros(100);
 /// Commands executed between looks at the clock, which costs as much as a small access.
 pub(super) const COMMANDS_PER_LOOK: usize = 16;
-/// Turns that may go by with the connection alone.
-const TURNS_PER_LOOK: u32 = 8;
+/// Turns that may go by with the connection alone. A look costs as much as a tenth of an access, and this many turns take a
+/// few hundred microseconds; a client that floods makes them up to [`MAX_TIME`] long.
+const TURNS_PER_LOOK: u32 = 32;
 
 impl Context {
     /// Does what there is to do, within a budget, and never blocks. To be called when the descriptor is readable, always on
@@ -33,14 +34,14 @@ impl Context {
         self.begin(now);
         let read = self.read();
         let served = read != Read::Nothing;
-        self.turns += 1;
         if served {
             self.serve(read, now);
         }
-        if !served || self.turns >= TURNS_PER_LOOK {
+        let looked = !served || self.has_looked_away_for_long();
+        if looked {
             self.look(now, served);
         }
-        self.finish(now);
+        self.finish(now, looked);
     }
 
     /// Tries the work that an access is, without being told that there is one. `false` if there was none; then this has cost
@@ -57,12 +58,18 @@ impl Context {
         let now = Instant::now();
         self.begin(now);
         self.serve(read, now);
-        self.turns += 1;
-        if self.turns >= TURNS_PER_LOOK {
+        let looked = self.has_looked_away_for_long();
+        if looked {
             self.look(now, true);
         }
-        self.finish(now);
+        self.finish(now, looked);
         true
+    }
+
+    /// Counts the turns without a look, for one with a busy connection has to come in the end.
+    fn has_looked_away_for_long(&mut self) -> bool {
+        self.turns += 1;
+        self.turns >= TURNS_PER_LOOK
     }
 
     fn begin(&mut self, now: Instant) {
@@ -157,24 +164,27 @@ impl Context {
         }
     }
 
-    /// What every turn ends with: answers, statistics, and when the next is due.
-    fn finish(&mut self, now: Instant) {
-        if let (Some(connection), Some(endpoint)) = (&mut self.connection, &mut self.endpoint) {
+    /// What every turn ends with: answers, statistics, and when the next is due. After accesses alone most of it is known to
+    /// be as it was.
+    fn finish(&mut self, now: Instant, looked: bool) {
+        if looked && let (Some(connection), Some(endpoint)) = (&mut self.connection, &mut self.endpoint) {
             endpoint.pump(&mut connection.session, deadline(now, self.settings.limits.reply));
             answer_deferred(&mut connection.session, &mut **endpoint);
         }
-        self.flush(now);
-        // What was waited for may have come in this very turn.
-        self.again |= self
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.blocked && !connection.session.is_blocked());
-        let ending = self.connection.as_mut().and_then(|connection| connection.ending.take());
-        if let Some(why) = ending {
-            self.hang_up(why);
+        if self.connection.as_ref().is_some_and(|connection| connection.session.has_any_output()) {
+            self.flush(now);
+        }
+        if let Some(connection) = &mut self.connection {
+            // What was waited for may have come in this very turn.
+            self.again |= connection.blocked && !connection.session.is_blocked();
+            if let Some(why) = connection.ending.take() {
+                self.hang_up(why);
+            }
         }
         let executed = self.count(now);
-        self.watch_what_matters(now, executed);
+        if self.connection.as_ref().is_some_and(|connection| !connection.is_quiet()) {
+            self.watch_what_matters(now, executed);
+        }
         self.watch_resample();
         self.arm(now);
         if self.again {

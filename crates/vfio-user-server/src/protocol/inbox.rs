@@ -135,6 +135,11 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// Whether bytes have come that make no message yet.
     pub(super) fn is_partial(&self, limits: &SessionLimits, negotiated: bool) -> bool {
         self.start < self.end && self.head(limits, negotiated) == Head::Incomplete

@@ -258,6 +258,18 @@ impl Session {
 
 /// Output.
 impl Session {
+    /// Whether there is something to be sent on either channel.
+    #[must_use]
+    pub fn has_any_output(&self) -> bool {
+        self.has_output(Channel::Main) || self.has_output(Channel::Twin)
+    }
+
+    /// Whether nothing waits: neither input, whole or not, nor output.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.main.is_empty() && self.twin.is_empty() && self.held.is_empty() && !self.has_any_output()
+    }
+
     /// Whether there is something to be sent.
     #[must_use]
     pub fn has_output(&self, channel: Channel) -> bool {

@@ -228,3 +228,19 @@ fn a_device_that_panics_ends_its_context_alone() {
     house.iothread.handle().run(move |_| tell.send(()).unwrap()).unwrap();
     told.recv_timeout(Duration::from_secs(10)).unwrap();
 }
+
+#[test]
+fn commands_larger_than_a_sockets_buffer_pass_on_the_twin_socket() {
+    let house = House::new(|builder| builder);
+    let mut client = Client::silent(&house.path);
+    let mut twin = Client::over(client.negotiate_twin());
+    assert_eq!(client.map(0, 1 << 20, None).error, 0);
+    let write = client.send(10, 0, &write_body(0, DMA_OUT, &[0; 8]));
+    let command = twin.receive();
+    assert_eq!((command.command, command.body.len()), (12, 16 + (1 << 20)));
+    assert!(command.body[16..].iter().all(|byte| *byte == 0x5a));
+    use std::io::Write;
+    twin.stream.write_all(&message(command.id, 12, 1, &command.body[..16])).unwrap();
+    let reply = client.receive();
+    assert_eq!((reply.id, reply.error), (write, 0));
+}

@@ -21,6 +21,8 @@ pub(crate) const VALUE: u64 = 0;
 pub(crate) const DEFERRED: u64 = 8;
 /// A write starts DMA of 16 bytes from there; it is answered when that has ended.
 pub(crate) const DMA: u64 = 16;
+/// A write starts DMA of 1 MiB to there; it is answered when that has ended.
+pub(crate) const DMA_OUT: u64 = 64;
 /// A write fires that MSI-X vector.
 pub(crate) const FIRE: u64 = 24;
 /// A write sets the pin's level.
@@ -95,6 +97,10 @@ impl PciDevice for Device {
             DMA => {
                 self.token = Some(cx.defer());
                 cx.start_dma_read(value, vec![0; 16], 1);
+            }
+            DMA_OUT => {
+                self.token = Some(cx.defer());
+                cx.start_dma_write(value, vec![0x5a; 1 << 20], 2);
             }
             FIRE => cx.raise_msix(u16::try_from(value).unwrap()),
             LEVEL => cx.set_intx(value != 0),
@@ -257,6 +263,25 @@ impl Client {
         client
     }
 
+    /// Negotiates, and takes the socket for the server's commands.
+    pub(crate) fn negotiate_twin(&mut self) -> UnixStream {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+        let json = b"\0\0\0\0{\"capabilities\":{\"max_msg_fds\":1,\"twin_socket\":{\"supported\":true}}}\0";
+        self.send(1, 0, json);
+        let mut bytes = [0; 512];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let slices = &mut [std::io::IoSliceMut::new(&mut bytes)];
+        recvmsg(&self.stream, slices, &mut control, RecvFlags::empty()).unwrap();
+        let fds = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let twin = UnixStream::from(fds.unwrap());
+        twin.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        twin
+    }
+
     pub(crate) fn negotiate(&mut self) {
         let reply = self.ask(1, &[0, 0, 0, 0]);
         assert_eq!((reply.error, &reply.body[..4]), (0, &[0, 0, 0, 0][..]));
@@ -368,5 +393,5 @@ pub(crate) fn signalled(fd: impl AsFd) -> u64 {
 
 /// Whether an eventfd was not signalled. What a command does is done when its reply has come.
 pub(crate) fn is_silent(fd: impl AsFd) -> bool {
-    rustix::io::read(&fd, &mut [0; 8]) == Err(rustix::io::Errno::AGAIN)
+    rustix::io::read(&fd, &mut [0; 8]) == Err(Errno::AGAIN)
 }
