@@ -52,13 +52,14 @@ test: python ## Everything that needs neither root nor KVM
 
 .PHONY: stranger
 stranger: ## Build and run a VMM author's crate outside the workspace
-	$(CARGO) run --quiet --target-dir target/stranger --manifest-path integration/stranger/Cargo.toml
+	$(CARGO) run --quiet --locked --target-dir target/stranger --manifest-path integration/stranger/Cargo.toml
 
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy -p qmp-protocol -p qmp-command -p fd-registry -p chardev -p qmp-monitor -p vmm-control -- -D warnings
+	$(CARGO) clippy -p vfio-user-server --no-default-features -- -D warnings
 
 .PHONY: fmt
 fmt: ## Format the code

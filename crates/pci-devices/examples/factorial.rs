@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for event in events {
         println!("{event:?}");
-        if matches!(event, Event::Hangup(_)) {
+        if matches!(event, Event::Hangup { .. }) {
             break;
         }
     }

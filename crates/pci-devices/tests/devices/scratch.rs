@@ -1,5 +1,7 @@
 //! Scratch over its socket.
 
+use std::os::fd::AsFd;
+
 use pci_devices::Scratch;
 use rustix::fs::ftruncate;
 use rustix::io::Errno;
@@ -203,4 +205,27 @@ fn commands_are_done_one_after_the_other() {
     let replies: Vec<_> = ids.iter().map(|_| client.reply()).collect();
     assert!(ids.iter().zip(&replies).all(|(id, reply)| *id == reply.0 && reply.1.is_ok()), "{replies:?}");
     assert_eq!(client.read64(DMA, READS), 120);
+}
+
+#[test]
+fn a_large_write_arrives_whole_however_it_is_cut() {
+    let iothread = iothread();
+    let house = House::new(Scratch::new(), &iothread);
+    let mut client = house.connect();
+    let vector = eventfd();
+    for (round, first) in [16, 31, 32, 33, 1000, 128 << 10, (1 << 20) - 1].into_iter().enumerate() {
+        let data: Vec<u8> = (0..1_usize << 20).map(|n| (n / 251 + n + round).to_le_bytes()[0]).collect();
+        let body = write_body(MEMORY, 0x1234, &data);
+        let id = client.send_in_two(REGION_WRITE, &body, first);
+        // Descriptors right behind it find their message.
+        let irqs: Vec<u8> = [20, 0x24, 2, 3, 1].iter().flat_map(|n: &u32| n.to_ne_bytes()).collect();
+        let next = client.send(SET_IRQS, &irqs, &[vector.as_fd()]);
+        assert_eq!(client.reply().0, id);
+        assert_eq!(client.reply(), (next, Ok(Vec::new())));
+        assert_eq!(client.read(MEMORY, 0x1234, 1 << 20).unwrap(), data);
+    }
+    // What does not fit is refused, and what comes after it is understood.
+    let id = client.send(REGION_WRITE, &write_body(MEMORY, (1 << 20) + 1, &vec![7; 1 << 20]), &[]);
+    assert_eq!(client.reply(), (id, errno(Errno::INVAL).map(|()| Vec::new())));
+    assert_eq!(client.read32(MEMORY, (1 << 20) + 0x1235), 0);
 }

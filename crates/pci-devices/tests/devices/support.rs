@@ -129,6 +129,16 @@ impl Client {
         id
     }
 
+    /// The same in two writes, the first of so many bytes.
+    pub(crate) fn send_in_two(&mut self, command: u16, body: &[u8], first: usize) -> u16 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let bytes = message(id, command, 0, 0, body);
+        self.stream.write_all(&bytes[..first]).unwrap();
+        self.stream.write_all(&bytes[first..]).unwrap();
+        id
+    }
+
     /// The next reply: its number, and its body or its error. Serves DMA meanwhile.
     pub(crate) fn reply(&mut self) -> (u16, Result<Vec<u8>, u32>) {
         loop {

@@ -128,8 +128,10 @@ impl Context {
             self.shared.set_state(State::Listening);
             self.watch_listener();
         }
-        if negotiated || ended {
-            (self.settings.on_event)(Event::Hangup(why));
+        if negotiated {
+            (self.settings.on_event)(Event::Hangup { reason: why, ended });
+        } else if ended {
+            (self.settings.on_event)(Event::Ended { reason: why });
         }
     }
 }

@@ -92,9 +92,20 @@ pub struct Credentials {
 pub enum Event {
     /// A client has negotiated.
     Attached(Option<Credentials>),
-    /// The client that had negotiated has gone, of itself or for what it did, as the text says. Its memory and its
-    /// interrupts have gone with it.
-    Hangup(String),
+    /// The client that had negotiated has gone, of itself or for what it did. Its memory and its interrupts have gone with
+    /// it.
+    Hangup {
+        /// Why.
+        reason: String,
+        /// No other client is taken: the context has ended.
+        ended: bool,
+    },
+    /// The context has ended while no client was there that had negotiated: the only one there could be has not, or the
+    /// device has panicked.
+    Ended {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What a context is doing.

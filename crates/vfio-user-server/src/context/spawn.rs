@@ -96,7 +96,10 @@ impl Drop for Polled {
     fn drop(&mut self) {
         let Some(mut context) = self.context.take() else { return };
         if context.device_has_panicked() {
-            (context.settings.on_event)(Event::Hangup("the device has panicked".to_owned()));
+            let reason = "the device has panicked".to_owned();
+            let served = context.connection.as_ref().is_some_and(|connection| connection.negotiated);
+            let event = if served { Event::Hangup { reason, ended: true } } else { Event::Ended { reason } };
+            (context.settings.on_event)(event);
         }
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = context.into_device();
     }

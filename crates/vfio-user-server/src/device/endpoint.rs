@@ -188,6 +188,10 @@ impl Target for PciEndpoint {
         self.count(outcome)
     }
 
+    fn is_memory(&self, region: u32, offset: u64, size: u64) -> bool {
+        bar(region).is_some_and(|bar| self.core.bars.is_memory(bar, offset, size))
+    }
+
     fn reset(&mut self) -> Result<(), Errno> {
         self.core.reset();
         self.call(|device, cx| device.reset(cx));

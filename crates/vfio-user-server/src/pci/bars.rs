@@ -121,6 +121,12 @@ impl Bars {
         served::read(&one.parts, offset, data)
     }
 
+    /// Whether all of a part of a BAR is memory that can be written.
+    pub(crate) fn is_memory(&self, bar: u8, offset: u64, size: u64) -> bool {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.bars.get(usize::from(bar)).is_some_and(|one| served::is_memory(&one.parts, offset, size))
+    }
+
     /// Writes memory of a BAR, if it is memory. Writes of MSI-X's pending bits are dropped.
     ///
     /// # Errors

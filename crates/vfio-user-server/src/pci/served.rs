@@ -170,6 +170,11 @@ pub(super) fn write(parts: &mut [Part], offset: u64, data: &[u8]) -> Result<Hand
     Ok(Handled::All)
 }
 
+/// Whether all of a range is served by `parts`.
+pub(super) fn is_memory(parts: &[Part], offset: u64, length: usize) -> bool {
+    matches!(covered(parts, offset, length), Ok(None))
+}
+
 /// Where in `part` the rest of an access goes on, and for how many bytes.
 fn step(part: &Part, offset: u64, left: usize) -> (usize, usize) {
     let at = usize::try_from(offset.saturating_sub(part.start)).unwrap_or(usize::MAX);

@@ -145,8 +145,25 @@ impl Engine {
         Ok(request)
     }
 
+    /// The write of which only the header and the fixed part are there, if it goes to memory and nothing is wrong with it.
+    pub(super) fn check_large_write<T: Target + ?Sized>(
+        &self,
+        target: &T,
+        header: Header,
+        fixed: [u8; FIXED],
+    ) -> Option<Deferred> {
+        let request = Request::parse(&fixed).ok()?;
+        let fits = request.count <= self.limits.max_data_xfer_size;
+        if header.size as usize != HEADER + FIXED + request.count as usize || !fits {
+            return None;
+        }
+        request.check(target, |region| region.writable).ok()?;
+        let memory = target.is_memory(request.region, request.offset, request.count.into());
+        memory.then(|| request.deferred(header))
+    }
+
     /// Answers a write.
-    fn written(&mut self, write: &Deferred) {
+    pub(super) fn written(&mut self, write: &Deferred) {
         if !write.header.no_reply() {
             let at = self.out.reserve(HEADER + FIXED);
             let header = write.header.reply(reply_size(0));

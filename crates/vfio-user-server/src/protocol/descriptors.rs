@@ -91,6 +91,11 @@ impl Descriptors {
         }
     }
 
+    /// The next message starts at `start`: what comes before is the rest of one that was looked at.
+    pub(super) fn skip_to(&mut self, start: u64) {
+        self.scan = self.scan.max(start);
+    }
+
     /// Whether the complete message at `start`, whose bytes come first in `bytes`, may yet be given some.
     pub(super) fn undecided(&self, bytes: &[u8], start: u64) -> bool {
         self.batches.front().is_some_and(|batch| batch.from <= start)

@@ -7,8 +7,9 @@
 use fd_closer::Received;
 
 use super::SessionLimits;
+use super::access::FIXED;
 use super::descriptors::Descriptors;
-use super::header::Header;
+use super::header::{HEADER, Header, Kind, command};
 
 /// Bytes of a buffer that waits for nothing larger.
 pub(super) const NORMAL: usize = 64 * 1024;
@@ -111,6 +112,32 @@ impl Inbox {
             Ok(_) => Head::Incomplete,
             Err(_) => Head::Message(header),
         }
+    }
+
+    /// The header and the fixed part of the write at the front, if it is one that is not complete but acceptable.
+    pub(super) fn unfinished_write(&self, limits: &SessionLimits) -> Option<(Header, [u8; FIXED])> {
+        let header = self.header().filter(|header| header.command == command::REGION_WRITE)?;
+        let there = &self.buf[self.start..self.end];
+        let fixed = there.get(HEADER..HEADER + FIXED)?.try_into().ok()?;
+        let acceptable = limits.accept(&header, true) == Ok(Kind::Command);
+        (acceptable && there.len() < header.size as usize).then_some((header, fixed))
+    }
+
+    /// The message at the front, `size` bytes long, is taken in pieces, without its first `taken` bytes. What is at the front
+    /// is no message until [`consume`](Self::consume) has passed its end.
+    pub(super) fn open(&mut self, size: usize, taken: usize) {
+        self.fds.skip_to(self.consumed + size as u64);
+        self.consume(taken);
+    }
+
+    /// What is at the front, `most` bytes of it.
+    pub(super) fn front(&self, most: usize) -> &[u8] {
+        &self.buf[self.start..self.end.min(self.start.saturating_add(most))]
+    }
+
+    /// Where the next bytes of a message that is taken in pieces go: `wanted` at most, or a little more.
+    pub(super) fn piece(&mut self, wanted: usize) -> &mut [u8] {
+        self.room(wanted)
     }
 
     /// All of the message at the front, which is complete and `size` bytes long.

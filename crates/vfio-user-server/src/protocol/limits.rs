@@ -22,6 +22,8 @@ pub struct SessionLimits {
     pub output: usize,
     /// Commands, in bytes, that are set aside so that replies behind them are reached while commands must wait. 256 KiB.
     pub held: usize,
+    /// Writes to memory from this size on, in bytes, are taken in pieces as they come. 128 KiB.
+    pub pieces: usize,
     /// Deferred accesses at once; no command is executed while there are so many. 256, the most that is possible.
     pub deferred: usize,
     /// Bytes of deferred reads at once, likewise. 4 MiB.
@@ -37,6 +39,7 @@ impl Default for SessionLimits {
             max_dma_maps: 65535,
             output: 256 << 10,
             held: 256 << 10,
+            pieces: 128 << 10,
             deferred: 256,
             deferred_bytes: 4 << 20,
             pending: 1024,

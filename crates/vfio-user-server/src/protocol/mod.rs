@@ -22,6 +22,7 @@ mod limits;
 mod outbox;
 mod payload;
 mod pending;
+mod pieces;
 mod session;
 mod target;
 mod version;

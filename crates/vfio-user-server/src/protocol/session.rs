@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::header::{Header, Kind, command};
 use super::held::Held;
 use super::inbox::{Head, Inbox};
+use super::pieces::Pieces;
 use super::{AccessToken, Output, Peer, SessionLimits, Target, Violation};
 
 /// One of the sockets of a connection.
@@ -66,6 +67,8 @@ pub struct Session {
     main: Inbox,
     twin: Inbox,
     held: Held,
+    /// The write at the front of the main socket's input, if it is taken in pieces.
+    pieces: Option<Pieces>,
     ended: Option<Violation>,
 }
 
@@ -85,9 +88,10 @@ impl Session {
         }
         let negotiated = self.engine.peer.is_some();
         let limits = &self.engine.limits;
-        match channel {
-            Channel::Main => self.main.spare(limits, negotiated),
-            Channel::Twin => self.twin.spare(limits, negotiated),
+        match (channel, &self.pieces) {
+            (Channel::Main, Some(pieces)) => self.main.piece(pieces.room()),
+            (Channel::Main, None) => self.main.spare(limits, negotiated),
+            (Channel::Twin, _) => self.twin.spare(limits, negotiated),
         }
     }
 
@@ -96,7 +100,10 @@ impl Session {
     pub fn wants_input(&self, channel: Channel) -> bool {
         match channel {
             Channel::Twin => self.ended.is_none() && self.engine.has_twin(),
-            Channel::Main => self.ended.is_none() && (!self.stuck() || self.head() == Head::Incomplete),
+            Channel::Main => {
+                self.ended.is_none()
+                    && (self.pieces.is_some() || !self.stuck() || self.head() == Head::Incomplete)
+            }
         }
     }
 
@@ -118,7 +125,9 @@ impl Session {
     #[must_use]
     pub fn has_partial_message(&self) -> bool {
         let (limits, negotiated) = (&self.engine.limits, self.engine.peer.is_some());
-        self.main.is_partial(limits, negotiated) || self.twin.is_partial(limits, negotiated)
+        self.pieces.is_some()
+            || self.main.is_partial(limits, negotiated)
+            || self.twin.is_partial(limits, negotiated)
     }
 
     fn head(&self) -> Head {
@@ -157,6 +166,13 @@ impl Session {
         {
             return Ok(step);
         }
+        if let Some(pieces) = &mut self.pieces {
+            let Some(header) = pieces.go_on(&mut self.engine, &mut self.main, target) else {
+                return Ok(Step::NeedInput);
+            };
+            self.pieces = None;
+            return Ok(executed(&header));
+        }
         if !self.engine.blocked()
             && let Some(header) = self.held.first()
         {
@@ -168,7 +184,11 @@ impl Session {
         }
         loop {
             let Head::Message(header) = self.head() else {
-                return Ok(if self.held.is_empty() { Step::NeedInput } else { Step::Blocked });
+                if !self.held.is_empty() {
+                    return Ok(Step::Blocked);
+                }
+                self.pieces = Pieces::begin(&mut self.engine, &mut self.main, target);
+                return if self.pieces.is_some() { self.next(target) } else { Ok(Step::NeedInput) };
             };
             let kind = self.judge(&header)?;
             let size = header.size as usize;
@@ -267,7 +287,11 @@ impl Session {
     /// Whether nothing waits: neither input, whole or not, nor output.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.main.is_empty() && self.twin.is_empty() && self.held.is_empty() && !self.has_any_output()
+        self.pieces.is_none()
+            && self.main.is_empty()
+            && self.twin.is_empty()
+            && self.held.is_empty()
+            && !self.has_any_output()
     }
 
     /// Whether there is something to be sent.

@@ -97,6 +97,13 @@ pub trait Target {
     /// Writes `data` to a region.
     fn region_write(&mut self, access: Access, data: &[u8]) -> Outcome;
 
+    /// Whether a part of a region is plain memory: a large write to it is given in pieces as they arrive, each answered at
+    /// once. Not if this is not implemented.
+    fn is_memory(&self, region: u32, offset: u64, size: u64) -> bool {
+        let _ = (region, offset, size);
+        false
+    }
+
     /// Resets the device.
     ///
     /// # Errors

@@ -222,7 +222,7 @@ fn a_device_that_panics_ends_its_context_alone() {
     assert!(matches!(house.next_event(), vfio_user_server::context::Event::Attached(_)));
     client.send(10, 0, &write_body(0, PANIC, &[0; 8]));
     client.wait_closed();
-    assert!(matches!(house.next_event(), vfio_user_server::context::Event::Hangup(_)));
+    assert!(matches!(house.next_event(), vfio_user_server::context::Event::Hangup { .. }));
     assert!(house.exported.take().unwrap().finish().is_none());
     let (tell, told) = channel();
     house.iothread.handle().run(move |_| tell.send(()).unwrap()).unwrap();

@@ -340,8 +340,10 @@ async fn info(node: &Node, server: &VfioUserServer) -> Option<ExportInfo> {
         // Nobody waits any more.
         let _ = tell.send(report);
     });
-    let report = tokio::time::timeout(REPORT, told).await.ok().and_then(Result::ok);
-    let busy = report.is_none();
+    let told = tokio::time::timeout(REPORT, told).await;
+    // An export that has ended tells nothing, but nobody is busy.
+    let busy = told.is_err();
+    let report = told.ok().and_then(Result::ok);
     let settings = server.settings();
     let (state, stats, seen) = match report {
         Some(Report { state, stats, client, maps, map_count, mapped_bytes, vectors, .. }) => {

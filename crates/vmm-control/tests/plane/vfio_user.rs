@@ -582,7 +582,8 @@ async fn a_device_that_panics_takes_only_its_export_along() {
     let mut house = House::new().await;
     house.done("object-add", json!({"qom-type": "iothread", "id": "io"})).await;
     house.done("device_add", json!({"driver": "x-cell", "id": "d"})).await;
-    house.done("object-add", house.export(json!({"iothread": "io"}))).await;
+    // Even one that would take another client.
+    house.done("object-add", house.export(json!({"iothread": "io", "reconnect": true}))).await;
     let second = json!({"id": "w", "device": "d", "iothread": "io", "socket": {"type": "unix", "path": house.path("t")}});
     house.done("object-add", house.export(second)).await;
     let other = attach(house.path("t")).await;

@@ -91,7 +91,7 @@ impl<'a> World<'a> {
     fn new(mut script: Script<'a>, writer: OwnedFd) -> Self {
         let start = script.byte();
         let small = start & 1 != 0;
-        let mut limits = SessionLimits::default();
+        let mut limits = SessionLimits { pieces: 100, ..SessionLimits::default() };
         if small {
             limits.max_data_xfer_size = 4096;
             (limits.output, limits.held) = (1024, 1024);

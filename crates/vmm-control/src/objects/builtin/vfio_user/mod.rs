@@ -142,23 +142,31 @@ impl VfioUserServer {
             dev_id: slot.id().to_owned(),
             dev_qom_path: format!("/machine/peripheral/{}", slot.id()),
         };
-        let (id, mark) = (self.id.clone(), self.mark.clone());
-        let stays = self.properties.reconnect == Some(true);
+        let (id, own_id, mark) = (self.id.clone(), self.id.clone(), self.mark.clone());
+        // First of all its turn is taken: whoever answers the event with a command does not find the object any more. It does
+        // not go before this call has ended, and so not before the event.
+        let go = move || {
+            if let Some(plane) = plane.upgrade() {
+                delete_soon(&plane, &own_id, &mark);
+            }
+        };
         move |event| match event {
             Event::Attached(client) => {
                 let (pid, uid) = client.map(|client| (client.pid, client.uid)).unzip();
                 tracing::info!(id, pid, uid, "a client has attached");
             }
-            Event::Hangup(reason) => {
+            Event::Hangup { reason, ended } => {
                 tracing::info!(id, "the client has gone: {reason}");
-                // First of all its turn is taken: whoever answers the event with a command does not find the object
-                // any more. It does not go before this call has ended, and so not before the event.
-                if let (false, Some(plane)) = (stays, plane.upgrade()) {
-                    delete_soon(&plane, &id, &mark);
+                if ended {
+                    go();
                 }
                 if let Err(error) = events.emit("VFU_CLIENT_HANGUP", &data) {
                     tracing::error!(%error, "VFU_CLIENT_HANGUP was not raised");
                 }
+            }
+            Event::Ended { reason } => {
+                tracing::warn!(id, "the export has ended: {reason}");
+                go();
             }
             _ => {}
         }
