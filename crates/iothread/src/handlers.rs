@@ -153,9 +153,11 @@ impl Handlers {
         self.polled.len()
     }
 
-    /// Whether polling misses what epoll would tell: some handler is not polled, or waits for room to write.
+    /// Whether polling misses what epoll would tell: some handler is not polled, or waits for room to write; or there are
+    /// several, of which one that is always busy must not keep epoll from being asked for what a hook does not see: a second
+    /// descriptor, or the many things that a descriptor may stand for. (One alone is told of those when it is not busy.)
     pub(crate) fn need_epoll(&self) -> bool {
-        self.len() > self.polled.readers()
+        self.len() > 1 || self.len() > self.polled.readers()
     }
 
     /// Takes a handler in and arms its registered descriptor.

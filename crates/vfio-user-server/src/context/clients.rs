@@ -25,6 +25,7 @@ impl Context {
         }
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = &mut self.listener else { return };
+            let lasts = listener.lasts();
             let accepted = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
@@ -44,6 +45,9 @@ impl Context {
                 tracing::warn!(?uid, "a vfio-user client was refused: its user is not among allowed-uids");
                 self.shared.counters.refused.add(1);
                 fd_closer::close(accepted.stream);
+                if !lasts {
+                    return self.end("the only client there could be was refused");
+                }
                 continue;
             }
             if !self.direct
@@ -51,6 +55,9 @@ impl Context {
             {
                 tracing::warn!(%error, "a vfio-user client was refused: its connection cannot be watched");
                 fd_closer::close(accepted.stream);
+                if !lasts {
+                    return self.end("the only client there could be cannot be watched");
+                }
                 continue;
             }
             self.unwatch_listener();
@@ -66,11 +73,21 @@ impl Context {
         self.again = true;
     }
 
+    /// No client will come any more.
+    fn end(&mut self, reason: &str) {
+        self.listener = None;
+        self.shared.set_state(State::Ended);
+        (self.settings.on_event)(Event::Ended { reason: reason.to_owned() });
+    }
+
     /// From now on whoever calls turns watches the connection that [`connection_source`](Self::connection_source) tells.
     pub(super) fn watch_connection_elsewhere(&mut self) {
         self.direct = true;
         if let Some(connection) = &self.connection {
             self.poller.remove(&*connection.stream);
+            // Its watching begins in a turn.
+            self.again = true;
+            self.poller.wake();
         }
     }
 
@@ -83,6 +100,9 @@ impl Context {
     pub(super) fn refuse_connection(&mut self, why: &str) {
         tracing::warn!(why, "a vfio-user client was refused");
         self.hang_up(why.to_owned());
+        // The turn is over, and what the device has asked for since is looked at in the next.
+        self.again = true;
+        self.poller.wake();
     }
 
     fn watch_listener(&self) {

@@ -85,6 +85,10 @@ pub(super) struct Connection {
     pub(super) stuck_since: Option<Instant>,
     /// The stream cannot be trusted any more: what waits is sent, if it can be at once, and that is all.
     pub(super) ending: Option<String>,
+    /// The client sends no more, and why. What it has sent is still executed.
+    pub(super) at_end: Option<&'static str>,
+    /// Messages were executed since it was last looked at.
+    pub(super) progress: bool,
     /// There may be commands that had to wait when it was last tried.
     pub(super) blocked: bool,
     /// What the stream is watched for: to read, to write.
@@ -107,6 +111,8 @@ impl Connection {
             partial_since: None,
             stuck_since: None,
             ending: None,
+            at_end: None,
+            progress: false,
             blocked: false,
             interest: (true, false),
             twin_is_full: false,
@@ -182,9 +188,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether there is any reason to read.
+    pub(super) fn reads(&self) -> bool {
+        self.ending.is_none() && self.at_end.is_none()
+    }
+
+    /// Whether a client that sends no more has been given all that there is for it.
+    pub(super) fn has_all_it_gets(&self) -> bool {
+        !self.session.has_any_output() && self.session.deferred() == 0 && !self.blocked
+    }
+
     /// Nothing is on its way in either direction, as far as this end knows, and that was so before.
     pub(super) fn is_quiet(&self) -> bool {
         self.session.is_quiet()
+            && self.at_end.is_none()
             && self.partial_since.is_none()
             && self.interest == (true, false)
             && !self.twin_is_full

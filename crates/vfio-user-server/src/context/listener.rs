@@ -73,7 +73,8 @@ impl Listener {
         }
         let socket = listening(&address)?;
         let made = lstat(path)?;
-        let file = Some((path.to_owned(), (made.st_dev, made.st_ino)));
+        // By its absolute path: the process may change its directory meanwhile.
+        let file = Some((std::path::absolute(path)?, (made.st_dev, made.st_ino)));
         Ok(Self { source: Source::Listening(socket), file })
     }
 

@@ -102,11 +102,13 @@ impl Context {
     }
 
     /// Reads from the client only while there is room for it, and waits for room to write only while something waits.
-    pub(super) fn watch_what_matters(&mut self, now: Instant, executed: bool) {
+    pub(super) fn watch_what_matters(&mut self, now: Instant) {
         let Some(connection) = &mut self.connection else { return };
-        let since = connection.partial_since.filter(|_| !executed).unwrap_or(now);
-        connection.partial_since = connection.session.has_partial_message().then_some(since);
-        let room = !connection.session.spare(Channel::Main).is_empty();
+        let progress = std::mem::take(&mut connection.progress);
+        let since = connection.partial_since.filter(|_| !progress).unwrap_or(now);
+        let waits = connection.session.has_partial_message() || connection.at_end.is_some();
+        connection.partial_since = waits.then_some(since);
+        let room = connection.reads() && !connection.session.spare(Channel::Main).is_empty();
         let interest = (room, connection.stuck_since.is_some());
         if interest != connection.interest {
             connection.interest = interest;
@@ -130,16 +132,20 @@ impl Context {
         if change == self.resample.1 {
             return;
         }
-        let new = fd.and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0).ok());
+        let new = fd.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).transpose();
         if let Some(old) = self.resample.0.take() {
             self.poller.remove(&old);
         }
-        if let Some(new) = &new
-            && let Err(error) = self.poller.add(new, Token::Resample, true, false)
-        {
-            tracing::warn!(%error, "the eventfd with which a client lets go of INTx cannot be watched");
+        self.resample.1 = change;
+        let watched = new.and_then(|new| {
+            new.as_ref().map_or(Ok(()), |new| self.poller.add_edge(new, Token::Resample)).map(|()| new)
+        });
+        match watched {
+            Ok(new) => self.resample.0 = new,
+            Err(error) => {
+                tracing::warn!(%error, "the eventfd with which a client lets go of INTx cannot be watched");
+            }
         }
-        self.resample = (new, change);
     }
 
     /// Sets the timer, if it would come too late. One that comes too early does no harm and needs no system call now.

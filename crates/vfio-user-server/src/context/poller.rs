@@ -87,6 +87,12 @@ impl Poller {
         epoll::add(&self.epoll, fd, token.to_data(), flags(read, write))
     }
 
+    /// Watches a descriptor for what is written to it, and tells of each time once, of what is there already, too. For an
+    /// eventfd of a client, who decides how often it has to be read until it is empty.
+    pub(crate) fn add_edge(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, token.to_data(), EventFlags::IN | EventFlags::ET)
+    }
+
     /// Watches it for something else.
     pub(crate) fn modify(&self, fd: impl AsFd, token: Token, read: bool, write: bool) {
         if let Err(error) = epoll::modify(&self.epoll, fd, token.to_data(), flags(read, write)) {

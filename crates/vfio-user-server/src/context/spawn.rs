@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use iothread::{Events, HandlerId, Interest, Scope};
 
 use super::connection::Stream;
-use super::{Context, Event, Handle};
+use super::{Context, Event, Handle, State};
 use crate::PciDevice;
 
 /// Where the device goes when its context does.
@@ -76,7 +76,7 @@ impl<T: AsFd> AsFd for Source<T> {
 impl iothread::Handler for Polled {
     fn ready(&mut self, events: Events, scope: &mut Scope<'_>) {
         if let Some(context) = &mut self.context {
-            context.hung_up |= events.hangup() || events.error();
+            context.hung_up = events.hangup() || events.error();
             context.turn();
             self.sync(scope);
         }
@@ -97,7 +97,9 @@ impl Drop for Polled {
         let Some(mut context) = self.context.take() else { return };
         if context.device_has_panicked() {
             let reason = "the device has panicked".to_owned();
-            let served = context.connection.as_ref().is_some_and(|connection| connection.negotiated);
+            // Not by the connection, which has gone already if it was the hang-up that the device could not stand.
+            let served = context.state() == State::Serving;
+            context.shared.set_state(State::Ended);
             let event = if served { Event::Hangup { reason, ended: true } } else { Event::Ended { reason } };
             (context.settings.on_event)(event);
         }
@@ -117,7 +119,7 @@ impl Context {
         let slot = Slot::default();
         let polled = Polled { context: Some(self), slot: Arc::clone(&slot), watched: None };
         let handler = iothread.add_polled(source, Interest::READ, polled)?;
-        Ok(Exported { handle, iothread: iothread.clone(), handler, slot })
+        Ok(Exported { handle, iothread: iothread.clone(), handler: Some(handler), slot })
     }
 }
 
@@ -125,7 +127,8 @@ impl Context {
 pub struct Exported {
     handle: Handle,
     iothread: iothread::Handle,
-    handler: HandlerId,
+    /// Taken when it is removed.
+    handler: Option<HandlerId>,
     slot: Slot,
 }
 
@@ -140,16 +143,23 @@ impl Exported {
     /// panicked. Waits for a call of the device that is going on; not to be called on the iothread, nor on a runtime's
     /// worker.
     #[must_use]
-    pub fn finish(self) -> Option<Box<dyn PciDevice>> {
-        self.iothread.remove_handler(self.handler);
+    pub fn finish(mut self) -> Option<Box<dyn PciDevice>> {
+        self.stop();
         self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Exported {
+    fn stop(&mut self) {
+        if let Some(handler) = self.handler.take() {
+            self.iothread.remove_handler(handler);
+        }
     }
 }
 
 impl Drop for Exported {
     fn drop(&mut self) {
-        // Once more does no harm.
-        self.iothread.remove_handler(self.handler);
+        self.stop();
     }
 }
 

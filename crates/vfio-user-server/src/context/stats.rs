@@ -79,8 +79,8 @@ impl Counters {
         self.latency[class.min(LATENCIES - 1)].add(accesses);
     }
 
-    /// Adds what a session has counted since `before`. Whether it has executed commands.
-    pub(crate) fn take(&self, now: protocol::Counters, before: &mut protocol::Counters) -> bool {
+    /// Adds what a session has counted since `before`.
+    pub(crate) fn take(&self, now: protocol::Counters, before: &mut protocol::Counters) {
         let pairs = [
             (&self.commands, now.commands, before.commands),
             (&self.errors, now.errors, before.errors),
@@ -93,9 +93,7 @@ impl Counters {
         for (counter, now, before) in pairs {
             counter.add(now - before);
         }
-        let executed = now.commands > before.commands;
         *before = now;
-        executed
     }
 
     pub(crate) fn read(&self) -> Stats {

@@ -11,7 +11,7 @@ use super::connection::Read;
 use super::endpoint::Endpoint;
 use super::poller::Token;
 use super::{Context, State};
-use crate::device::{Completion, deadline};
+use crate::device::{Completion, Messenger, deadline};
 use crate::protocol::{Channel, Session, Step};
 
 /// Commands executed per turn.
@@ -37,7 +37,7 @@ impl Context {
         if served {
             self.serve(read, now);
         }
-        let looked = !served || self.has_looked_away_for_long();
+        let looked = !served || self.must_look();
         if looked {
             self.look(now, served);
         }
@@ -58,7 +58,7 @@ impl Context {
         let now = Instant::now();
         self.begin(now);
         self.serve(read, now);
-        let looked = self.has_looked_away_for_long();
+        let looked = self.must_look();
         if looked {
             self.look(now, true);
         }
@@ -66,10 +66,11 @@ impl Context {
         true
     }
 
-    /// Counts the turns without a look, for one with a busy connection has to come in the end.
-    fn has_looked_away_for_long(&mut self) -> bool {
+    /// Whether everything else has to be looked at though the connection was busy: in the end, or because somebody has asked
+    /// for something. [`begin`](Self::begin) may have taken back the wake-up that told of it, so it is asked here.
+    fn must_look(&mut self) -> bool {
         self.turns += 1;
-        self.turns >= TURNS_PER_LOOK
+        self.turns >= TURNS_PER_LOOK || self.shared.has_jobs()
     }
 
     fn begin(&mut self, now: Instant) {
@@ -84,7 +85,7 @@ impl Context {
     /// Reads once from the client, unless what it has sent before has not been executed yet.
     fn read(&mut self) -> Read {
         match &mut self.connection {
-            Some(connection) if connection.ending.is_none() => connection.read(Channel::Main),
+            Some(connection) if connection.reads() => connection.read(Channel::Main),
             _ => Read::Nothing,
         }
     }
@@ -97,10 +98,12 @@ impl Context {
             match read {
                 Read::Nothing => break,
                 Read::End(why) => {
+                    // What it has sent before is still executed, in this turn and in later ones.
+                    if let Some(connection) = &mut self.connection {
+                        connection.at_end = Some(why);
+                    }
                     self.execute(&mut commands, now);
-                    // A client that only sends no more still gets what it has asked for.
-                    self.flush(now);
-                    return self.hang_up(why.to_owned());
+                    break;
                 }
                 Read::Bytes { count, more } => {
                     bytes += count;
@@ -122,7 +125,7 @@ impl Context {
         connection.blocked = false;
         while connection.ending.is_none() {
             match connection.session.step(&mut **endpoint) {
-                Ok(Step::Executed { .. }) => {}
+                Ok(Step::Executed { .. }) => connection.progress = true,
                 Ok(Step::NeedInput) => break,
                 Ok(Step::Blocked) => {
                     connection.blocked = true;
@@ -134,6 +137,8 @@ impl Context {
                 }
             }
             if !connection.negotiated && connection.session.peer().is_some() {
+                self.shared.counters.clients.add(1);
+                self.shared.set_state(State::Serving);
                 attach(connection, endpoint, &mut self.settings.on_event);
                 if let Some(twin) = connection.socket(Channel::Twin)
                     && let Err(error) = self.poller.add(twin, Token::Twin, true, false)
@@ -141,8 +146,6 @@ impl Context {
                     connection.ending =
                         Some(format!("the socket for our commands cannot be watched: {error}"));
                 }
-                self.shared.counters.clients.add(1);
-                self.shared.set_state(State::Serving);
             }
             // What a device starts or completes in a call goes out right after it.
             endpoint.pump(&mut connection.session, reply_deadline);
@@ -167,9 +170,16 @@ impl Context {
     /// What every turn ends with: answers, statistics, and when the next is due. After accesses alone most of it is known to
     /// be as it was.
     fn finish(&mut self, now: Instant, looked: bool) {
-        if looked && let (Some(connection), Some(endpoint)) = (&mut self.connection, &mut self.endpoint) {
-            endpoint.pump(&mut connection.session, deadline(now, self.settings.limits.reply));
-            answer_deferred(&mut connection.session, &mut **endpoint);
+        if looked && let Some(endpoint) = &mut self.endpoint {
+            let reply_deadline = deadline(now, self.settings.limits.reply);
+            match &mut self.connection {
+                Some(connection) => {
+                    endpoint.pump(&mut connection.session, reply_deadline);
+                    answer_deferred(&mut connection.session, &mut **endpoint);
+                }
+                // A device hears of its DMA even if nobody is there to do it with.
+                None => endpoint.pump(&mut Nobody, reply_deadline),
+            }
         }
         if self.connection.as_ref().is_some_and(|connection| connection.session.has_any_output()) {
             self.flush(now);
@@ -179,11 +189,18 @@ impl Context {
             self.again |= connection.blocked && !connection.session.is_blocked();
             if let Some(why) = connection.ending.take() {
                 self.hang_up(why);
+            } else if let Some(why) = connection.at_end
+                && !self.again
+                && (self.hung_up || connection.has_all_it_gets())
+            {
+                self.hang_up(why.to_owned());
             }
         }
-        let executed = self.count(now);
+        // A hang-up is told again as long as it matters; that of an earlier client's socket must not stay.
+        self.hung_up = false;
+        self.count(now);
         if self.connection.as_ref().is_some_and(|connection| !connection.is_quiet()) {
-            self.watch_what_matters(now, executed);
+            self.watch_what_matters(now);
         }
         self.watch_resample();
         self.arm(now);
@@ -192,8 +209,8 @@ impl Context {
         }
     }
 
-    /// Brings the counters up to date. Whether commands were executed since the last time.
-    fn count(&mut self, now: Instant) -> bool {
+    /// Brings the counters up to date.
+    fn count(&mut self, now: Instant) {
         let counters = &self.shared.counters;
         if let Some(endpoint) = &mut self.endpoint {
             let answered = endpoint.take_answered();
@@ -202,8 +219,28 @@ impl Context {
             }
             counters.interrupts.set(endpoint.interrupts());
         }
-        let Some(connection) = &mut self.connection else { return false };
-        counters.take(connection.session.counters(), &mut connection.counted)
+        if let Some(connection) = &mut self.connection {
+            counters.take(connection.session.counters(), &mut connection.counted);
+        }
+    }
+}
+
+/// Where DMA commands would go if there were a client. There is none, so no memory either, and nothing is sent.
+struct Nobody;
+
+impl Messenger for Nobody {
+    fn dma_read(&mut self, _: u64, _: u64) -> Option<u16> {
+        None
+    }
+
+    fn dma_write(&mut self, _: u64, _: &[u8]) -> Option<u16> {
+        None
+    }
+
+    fn abandon(&mut self, _: u16) {}
+
+    fn largest(&self) -> usize {
+        0
     }
 }
 

@@ -51,6 +51,8 @@ impl Completions {
 pub(crate) struct Current {
     pub(crate) token: AccessToken,
     pub(crate) deferred: bool,
+    /// It was deferred, and completed at once.
+    pub(crate) completed: bool,
 }
 
 /// A device's surroundings.
@@ -81,7 +83,13 @@ pub(crate) struct Core {
 impl Core {
     /// The device completes a deferred access.
     pub(crate) fn completed(&mut self, token: AccessToken) {
-        if let Some(index) = self.deferred.iter().position(|(deferred, _)| *deferred == token) {
+        if let Some(access) = &mut self.access
+            && access.token == token
+        {
+            // In the very call that has deferred it.
+            access.completed = true;
+            self.answered += 1;
+        } else if let Some(index) = self.deferred.iter().position(|(deferred, _)| *deferred == token) {
             let (_, since) = self.deferred.swap_remove(index);
             self.handle.counters().answered(1, since.elapsed());
         }

@@ -91,13 +91,17 @@ impl PciEndpoint {
         access: Access,
         call: impl FnOnce(&mut dyn PciDevice, &mut DeviceContext<'_>) -> Result<(), Errno>,
     ) -> Outcome {
-        self.core.access = Some(Current { token: access.token, deferred: false });
+        self.core.access = Some(Current { token: access.token, deferred: false, completed: false });
         let result = self.call(call);
-        let deferred = self.core.access.take().is_some_and(|current| current.deferred);
+        let current = self.core.access.take();
+        let deferred = current.is_some_and(|current| current.deferred);
+        let completed = current.is_some_and(|current| current.completed);
         match result {
             Err(error) => Outcome::Failed(error),
             Ok(()) if deferred => {
-                self.core.deferred.push((access.token, self.core.now));
+                if !completed {
+                    self.core.deferred.push((access.token, self.core.now));
+                }
                 Outcome::Deferred
             }
             Ok(()) => Outcome::Done,

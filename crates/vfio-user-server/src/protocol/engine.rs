@@ -10,6 +10,9 @@ use super::outbox::Outbox;
 use super::pending::Pending;
 use super::{Counters, Peer, SessionLimits, Target, Violation, dma, info, irqs, version};
 
+/// While more descriptors than these wait to be sent, no command is executed: each takes one of this process's.
+const MAX_WAITING_FDS: usize = 32;
+
 /// A session without its input.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
@@ -29,6 +32,7 @@ impl Engine {
     /// Whether commands must wait.
     pub(super) fn blocked(&self) -> bool {
         self.out.waiting() > self.limits.output
+            || self.out.waiting_fds() > MAX_WAITING_FDS
             || self.deferred.orders()
             || self.deferred.len() >= self.limits.deferred.min(SLOTS)
             || self.deferred.bytes() > self.limits.deferred_bytes

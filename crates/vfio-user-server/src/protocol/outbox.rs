@@ -46,6 +46,11 @@ impl Outbox {
         self.buf.len() - self.start
     }
 
+    /// Descriptors that wait.
+    pub(super) fn waiting_fds(&self) -> usize {
+        self.fds.iter().map(|(_, fds)| fds.len()).sum()
+    }
+
     /// Adds `count` zeroes to be filled in: see [`slot`](Self::slot). Returns where they are.
     pub(super) fn reserve(&mut self, count: usize) -> usize {
         if self.start > NORMAL && self.start > self.buf.len() / 2 {

@@ -97,3 +97,65 @@ fn an_iothread_serves_many_contexts() {
         }
     }
 }
+
+#[test]
+fn what_a_client_sent_before_it_left_is_done() {
+    let house = House::new(|builder| builder.reconnect(true));
+    let mut client = house.connect();
+    client.flood(10, 0x10, &write_body(0, COUNT, &[0; 8]), 1000);
+    drop(client);
+    assert_eq!(house.connect().read(0, VALUE), 1000);
+}
+
+#[test]
+fn a_client_that_only_sends_no_more_gets_all_replies() {
+    let house = House::new(|builder| builder.reconnect(true));
+    let mut client = house.connect();
+    client.flood(9, 0, &region(0, VALUE, 8), 1000);
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    for _ in 0..1000 {
+        assert_eq!(client.receive().body.len(), 24);
+    }
+    client.wait_closed();
+    assert_eq!(house.connect().read(0, VALUE), 0);
+}
+
+#[test]
+fn what_is_asked_of_a_busy_context_is_not_forgotten() {
+    let house = House::new(|builder| builder);
+    let mut client = house.connect();
+    for _ in 0..200 {
+        let (tell, told) = std::sync::mpsc::channel();
+        client.flood(10, 0x10, &write_body(0, COUNT, &[0; 8]), 300);
+        house.exported().handle().run(move |_, _| tell.send(()).unwrap());
+        // The client says nothing meanwhile.
+        told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    }
+}
+
+#[test]
+fn dma_without_a_client_fails_and_is_told() {
+    let house = House::new(|builder| builder.reconnect(true));
+    drop(house.connect());
+    assert_eq!([house.next_told(), house.next_told()], [Told::Attached, Told::Hangup]);
+    house.exported().handle().run(|_, cx| cx.start_dma_read(0, vec![0; 16], 9));
+    assert_eq!(house.next_told(), Told::Dma(false));
+}
+
+#[test]
+fn a_context_with_a_client_can_be_handed_to_an_iothread() {
+    use iothread::IoThread;
+    use vfio_user_server::context::{Context, Listen};
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let context = Context::builder(device().0).listen(Listen::Fd(theirs.into()));
+    let mut context = context.map_err(|(error, _)| error).unwrap();
+    let mut client = Client::over(ours);
+    client.send(1, 0, &[0; 4]);
+    while context.state() != State::Serving {
+        context.turn();
+    }
+    assert_eq!(client.receive().error, 0);
+    let iothread = IoThread::builder("IO test").start().unwrap();
+    let _exported = context.spawn(&iothread.handle()).unwrap();
+    assert_eq!(client.read(0, VALUE), 0);
+}

@@ -34,6 +34,9 @@ pub(crate) const PANIC: u64 = 48;
 /// A doorbell.
 pub(crate) const BELL: u64 = 56;
 
+/// A write counts.
+pub(crate) const COUNT: u64 = 72;
+
 /// What the device tells.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
@@ -90,6 +93,7 @@ impl PciDevice for Device {
         let value = u64::from_le_bytes(value);
         match offset {
             VALUE => self.value = value,
+            COUNT => self.value += 1,
             DEFERRED => {
                 self.token = Some(cx.defer());
                 self.say(Told::Deferred);
@@ -245,6 +249,11 @@ pub(crate) fn write_body(index: u32, offset: u64, data: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
+    /// Sends many commands at once.
+    pub(crate) fn flood(&mut self, command: u16, flags: u32, body: &[u8], times: usize) {
+        self.stream.write_all(&message(7, command, flags, body).repeat(times)).unwrap();
+    }
+
     /// Connects and says nothing.
     pub(crate) fn silent(path: &Path) -> Self {
         Self::over(UnixStream::connect(path).unwrap())
