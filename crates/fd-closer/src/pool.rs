@@ -26,10 +26,27 @@ struct State {
     waiting: VecDeque<OwnedFd>,
     threads: usize,
     idle: usize,
+    /// A thread has been started that has not looked yet.
+    starting: bool,
 }
 
-static POOL: Pool =
-    Pool { state: Mutex::new(State { waiting: VecDeque::new(), threads: 0, idle: 0 }), work: Condvar::new() };
+impl State {
+    /// Whether nobody would look at what waits, but one more thread could. To be followed by [`start`].
+    fn wants_thread(&mut self) -> bool {
+        let wants =
+            !self.waiting.is_empty() && self.idle == 0 && !self.starting && self.threads < MAX_THREADS;
+        if wants {
+            self.starting = true;
+            self.threads += 1;
+        }
+        wants
+    }
+}
+
+static POOL: Pool = Pool {
+    state: Mutex::new(State { waiting: VecDeque::new(), threads: 0, idle: 0, starting: false }),
+    work: Condvar::new(),
+};
 
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -37,23 +54,24 @@ impl Pool {
     }
 }
 
-/// Has a descriptor closed by one of the threads.
+/// Has a descriptor closed by one of the threads. Starts one at most, however many descriptors come in a row: each thread
+/// sees to it that there is another before it closes something.
 pub(crate) fn close(fd: OwnedFd) {
     let mut state = POOL.lock();
     state.waiting.push_back(fd);
-    if state.idle >= state.waiting.len() || state.threads >= MAX_THREADS {
-        drop(state);
-        POOL.work.notify_one();
-        return;
-    }
-    state.threads += 1;
+    let start_one = state.wants_thread();
     drop(state);
+    if start_one { start() } else { POOL.work.notify_one() }
+}
+
+/// Starts the thread that was counted already. If that cannot be, others will get to what waits, if there are any.
+fn start() {
     if thread::Builder::new().name("fd-closer".into()).stack_size(STACK).spawn(run).is_ok() {
         return;
     }
     let mut state = POOL.lock();
+    state.starting = false;
     state.threads -= 1;
-    // Others will get to it, if there are any.
     let here = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
     drop(state);
     drop(here);
@@ -62,9 +80,15 @@ pub(crate) fn close(fd: OwnedFd) {
 /// A thread: closes what waits, then waits for more, then ends.
 fn run() {
     let mut state = POOL.lock();
+    state.starting = false;
     loop {
         if let Some(fd) = state.waiting.pop_front() {
+            // This close may take for ever.
+            let start_one = state.wants_thread();
             drop(state);
+            if start_one {
+                start();
+            }
             drop(fd);
             state = POOL.lock();
             continue;

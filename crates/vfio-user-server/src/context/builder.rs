@@ -150,7 +150,9 @@ impl Context {
         make: impl FnOnce(&Arc<Poller>, Handle) -> io::Result<Box<dyn Endpoint>>,
     ) -> Result<Self, ListenError> {
         let poller = Arc::new(Poller::new().map_err(io::Error::from)?);
-        let listener = Listener::new(listen)?;
+        let own = rustix::process::geteuid().as_raw();
+        let uids = options.settings.allowed_uids.as_deref().unwrap_or_default();
+        let listener = Listener::new(listen, uids.iter().any(|uid| *uid != own))?;
         match listener.fd() {
             Some(socket) => poller.add(socket, Token::Listener, true, false).map_err(io::Error::from)?,
             // A client that is there already is taken in the first turn.

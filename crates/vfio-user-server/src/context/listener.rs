@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use fd_closer::Received;
 use rustix::fs::{FileType, Mode, lstat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_peercred, socket_type};
@@ -21,13 +22,15 @@ const BACKLOG: i32 = 8;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Listen {
-    /// A socket file, made with mode 0600 (less the umask). A file that a process left behind which is no more is replaced;
+    /// A socket file, made with mode 0600 (less the umask); 0666 if
+    /// [users](super::Builder::allowed_uids) other than this process's are admitted, who are told apart then. A file that a process left behind which is no more is replaced;
     /// a socket that somebody listens on is refused, as is a file of another kind. Unlinked when the context goes.
     Path(PathBuf),
     /// A name in the abstract namespace, without the NUL in front.
     Abstract(Vec<u8>),
-    /// A unix stream socket that listens, or one that is connected to the only client there will be.
-    Fd(OwnedFd),
+    /// A unix stream socket that listens, or one that is connected to the only client there will be. It may have come from a
+    /// client and be anything: what it holds is closed where nobody waits.
+    Fd(Received),
 }
 
 /// A socket that clients come from.
@@ -37,10 +40,11 @@ pub(super) struct Listener {
     file: Option<(PathBuf, (u64, u64))>,
 }
 
+/// Either may hold descriptors that clients in its backlog, or its client, have sent: so neither is closed here.
 enum Source {
-    Listening(OwnedFd),
+    Listening(Received),
     /// Connected from the start; taken by the first accept.
-    Connected(Option<OwnedFd>),
+    Connected(Option<Received>),
 }
 
 /// A client that has connected.
@@ -52,18 +56,19 @@ pub(super) struct Accepted {
 }
 
 impl Listener {
-    pub(super) fn new(listen: Listen) -> io::Result<Self> {
+    /// `public`: a socket file lets everybody in, since it is looked at who they are.
+    pub(super) fn new(listen: Listen, public: bool) -> io::Result<Self> {
         match listen {
-            Listen::Path(path) => Self::on_path(&path),
+            Listen::Path(path) => Self::on_path(&path, public),
             Listen::Abstract(name) => {
                 let address = SocketAddrUnix::new_abstract_name(&name)?;
-                Ok(Self { source: Source::Listening(listening(&address)?), file: None })
+                Ok(Self { source: Source::Listening(listening(&address)?.into()), file: None })
             }
             Listen::Fd(fd) => Self::on_fd(fd),
         }
     }
 
-    fn on_path(path: &Path) -> io::Result<Self> {
+    fn on_path(path: &Path, public: bool) -> io::Result<Self> {
         let address = SocketAddrUnix::new(path)?;
         if let Ok(old) = lstat(path) {
             if FileType::from_raw_mode(old.st_mode) != FileType::Socket || somebody_listens(&address) {
@@ -72,13 +77,16 @@ impl Listener {
             rustix::fs::unlink(path)?;
         }
         let socket = listening(&address)?;
+        if public {
+            rustix::fs::chmod(path, Mode::from_raw_mode(0o666))?;
+        }
         let made = lstat(path)?;
         // By its absolute path: the process may change its directory meanwhile.
         let file = Some((std::path::absolute(path)?, (made.st_dev, made.st_ino)));
-        Ok(Self { source: Source::Listening(socket), file })
+        Ok(Self { source: Source::Listening(socket.into()), file })
     }
 
-    fn on_fd(fd: OwnedFd) -> io::Result<Self> {
+    fn on_fd(fd: Received) -> io::Result<Self> {
         if socket_domain(&fd)? != AddressFamily::UNIX || socket_type(&fd)? != SocketType::STREAM {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a unix stream socket"));
         }
@@ -93,7 +101,7 @@ impl Listener {
     /// The next client; `None` if there is none now.
     pub(super) fn accept(&mut self) -> io::Result<Option<Accepted>> {
         let stream = match &mut self.source {
-            Source::Connected(stream) => stream.take(),
+            Source::Connected(stream) => stream.take().map(Received::into_fd),
             Source::Listening(socket) => {
                 match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                     Ok(stream) => Some(stream),

@@ -112,13 +112,30 @@ impl Context {
     ///
     /// # Errors
     /// Those of [`iothread::Handle::add_polled`]; the context is dropped then, and with it the device.
-    pub fn spawn(mut self, iothread: &iothread::Handle) -> Result<Exported, iothread::Error> {
+    pub fn spawn(self, iothread: &iothread::Handle) -> Result<Exported, iothread::Error> {
+        self.spawn_or_return(iothread).map_err(|(error, _)| error)
+    }
+
+    /// The same, but the device comes back with the error; `None` if it has panicked, or is an adapted one.
+    ///
+    /// # Errors
+    /// Those of [`iothread::Handle::add_polled`].
+    pub fn spawn_or_return(
+        mut self,
+        iothread: &iothread::Handle,
+    ) -> Result<Exported, (iothread::Error, Option<Box<dyn PciDevice>>)> {
         self.watch_connection_elsewhere();
         let handle = self.handle();
         let source = Source(Arc::clone(&self.poller));
         let slot = Slot::default();
         let polled = Polled { context: Some(self), slot: Arc::clone(&slot), watched: None };
-        let handler = iothread.add_polled(source, Interest::READ, polled)?;
+        let handler = match iothread.add_polled(source, Interest::READ, polled) {
+            Ok(handler) => handler,
+            Err(error) => {
+                let device = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err((error, device));
+            }
+        };
         Ok(Exported { handle, iothread: iothread.clone(), handler: Some(handler), slot })
     }
 }

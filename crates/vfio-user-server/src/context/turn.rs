@@ -298,7 +298,8 @@ mod tests {
 
     fn serving() -> (Context, UnixStream) {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let context = Context::builder(Box::new(Nothing)).listen(Listen::Fd(server.into()));
+        let context =
+            Context::builder(Box::new(Nothing)).listen(Listen::Fd(std::os::fd::OwnedFd::from(server).into()));
         let mut context = context.map_err(|(error, _)| error).unwrap();
         client.write_all(&message(1, &[0; 4])).unwrap();
         while context.state() != State::Serving {

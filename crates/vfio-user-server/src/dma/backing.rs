@@ -1,6 +1,7 @@
 //! How one map's memory is reached.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use fd_closer::Received;
 use rustix::io::{Errno, pread, pwrite};
@@ -8,6 +9,7 @@ use rustix::process::Pid;
 
 use super::budget::Share;
 use super::file_kind::{self, FileKind};
+use super::files::Files;
 use super::{DmaError, DmaPath, DmaPolicy, host};
 use crate::memory::Mapping;
 use crate::protocol::DmaMap;
@@ -42,7 +44,7 @@ pub(super) enum Backing {
 /// A client's file, from where the map starts.
 #[derive(Debug)]
 pub(super) struct File {
-    fd: Received,
+    fd: Arc<Received>,
     /// `offset + size` of the map is within what a file can be.
     offset: u64,
 }
@@ -60,10 +62,16 @@ impl Backing {
     /// Chooses how to reach a file. `room` says that the table may have one more mapping.
     ///
     /// # Errors
-    /// Those of [`file_kind::inspect`].
-    pub(super) fn open(map: &DmaMap, fd: Received, policy: DmaPolicy, room: bool) -> Result<Self, Errno> {
+    /// Those of [`file_kind::inspect`] and [`Files::share`].
+    pub(super) fn open(
+        map: &DmaMap,
+        fd: Received,
+        files: &mut Files,
+        policy: DmaPolicy,
+        room: bool,
+    ) -> Result<Self, Errno> {
         let kind = file_kind::inspect(fd.as_fd(), map, policy)?;
-        let file = File { fd, offset: map.offset };
+        let file = File { fd: files.share(fd)?, offset: map.offset };
         let view = |file: &File| if room { View::new(file, map, kind) } else { None };
         if policy == DmaPolicy::Map {
             return Ok(match view(&file) {
@@ -154,7 +162,7 @@ impl File {
     fn read(&self, offset: u64, mut data: &mut [u8]) -> Result<(), DmaError> {
         let mut at = self.offset + offset;
         while !data.is_empty() {
-            match pread(&self.fd, &mut *data, at) {
+            match pread(&*self.fd, &mut *data, at) {
                 Ok(0) => return Err(DmaError::Gone),
                 Ok(count) => {
                     data = data.get_mut(count..).unwrap_or_default();
@@ -172,7 +180,7 @@ impl File {
     fn write(&self, offset: u64, mut data: &[u8]) -> Result<(), DmaError> {
         let mut at = self.offset + offset;
         while !data.is_empty() {
-            match pwrite(&self.fd, data, at) {
+            match pwrite(&*self.fd, data, at) {
                 Ok(0) => return Err(DmaError::Gone),
                 Ok(count) => {
                     data = data.get(count..).unwrap_or_default();
@@ -194,7 +202,7 @@ impl View {
         let start = map.offset - map.offset % page;
         let length = (map.offset + map.size).checked_next_multiple_of(page)? - start;
         let share = Share::take(length)?;
-        let mapping = Mapping::new(&file.fd, start, usize::try_from(length).ok()?, map.writable).ok()?;
+        let mapping = Mapping::new(&*file.fd, start, usize::try_from(length).ok()?, map.writable).ok()?;
         Some(Self { mapping, delta: usize::try_from(map.offset - start).ok()?, _share: share })
     }
 

@@ -15,11 +15,14 @@
 //! * Only files on tmpfs and hugetlbfs are taken: others may have to ask somebody for their data. They are told apart
 //!   without asking the file system anything.
 //!
+//! A file is kept open once, however many maps of it there are.
+//!
 //! Pages that an access is the first to touch are charged to this process, as with any shared memory.
 
 mod backing;
 mod budget;
 mod file_kind;
+mod files;
 mod host;
 mod segments;
 mod table;

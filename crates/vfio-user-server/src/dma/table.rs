@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::backing::Backing;
 use super::budget::MAX_TABLE_MAPPINGS;
+use super::files::Files;
 use super::segments::{Pieces, Segments};
 use super::{DmaError, DmaPolicy, MapInfo};
 use crate::protocol::{DmaMap, DmaUnmap};
@@ -23,6 +24,7 @@ pub struct DmaTable {
     bytes: u64,
     /// Maps that have a mapping in this process, at most [`MAX_TABLE_MAPPINGS`].
     mappings: usize,
+    files: Files,
 }
 
 /// One map, by its start.
@@ -48,7 +50,15 @@ impl DmaTable {
     /// An empty table that takes `max_maps` maps of `max_bytes` bytes in all.
     #[must_use]
     pub fn new(policy: DmaPolicy, max_maps: usize, max_bytes: u64) -> Self {
-        Self { maps: BTreeMap::new(), policy, max_maps, max_bytes, bytes: 0, mappings: 0 }
+        Self {
+            maps: BTreeMap::new(),
+            policy,
+            max_maps,
+            max_bytes,
+            bytes: 0,
+            mappings: 0,
+            files: Files::default(),
+        }
     }
 
     /// Adds a map. Without a descriptor its memory is reached by messages.
@@ -56,7 +66,7 @@ impl DmaTable {
     /// # Errors
     /// Nothing has changed then, and `fd` is closed.
     /// * `EEXIST`: it overlaps another, or is one that is there.
-    /// * `ENOSPC`: it would be one too many, or have too many bytes.
+    /// * `ENOSPC`: it would be one too many, or have too many bytes; or there are 128 different files already.
     /// * `EBADF`, `EINVAL`, `EOPNOTSUPP`, `EACCES`, `EPERM`: the descriptor is no memory (opened with `O_PATH`; no regular
     ///   file or too short; on a file system that may wait for somebody; not open for what the map permits; sealed
     ///   against it).
@@ -77,7 +87,7 @@ impl DmaTable {
         let bytes = bytes.filter(|_| self.maps.len() < self.max_maps).ok_or(Errno::NOSPC)?;
         let room = self.mappings < MAX_TABLE_MAPPINGS;
         let backing = match fd {
-            Some(fd) => Backing::open(&map, fd, self.policy, room)?,
+            Some(fd) => Backing::open(&map, fd, &mut self.files, self.policy, room)?,
             None => Backing::Message,
         };
         self.bytes = bytes;

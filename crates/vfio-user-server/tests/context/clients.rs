@@ -147,7 +147,7 @@ fn a_context_with_a_client_can_be_handed_to_an_iothread() {
     use iothread::IoThread;
     use vfio_user_server::context::{Context, Listen};
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let context = Context::builder(device().0).listen(Listen::Fd(theirs.into()));
+    let context = Context::builder(device().0).listen(Listen::Fd(std::os::fd::OwnedFd::from(theirs).into()));
     let mut context = context.map_err(|(error, _)| error).unwrap();
     let mut client = Client::over(ours);
     client.send(1, 0, &[0; 4]);

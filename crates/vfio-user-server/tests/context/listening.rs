@@ -63,24 +63,26 @@ fn abstract_names_and_inherited_sockets_serve_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inherited");
     let listener = OwnedFd::from(UnixListener::bind(&path).unwrap());
-    let _inherited = start(Listen::Fd(listener));
+    let _inherited = start(Listen::Fd(listener.into()));
     let mut client = Client::connect(&path);
     assert_eq!(client.read(0, VALUE), 0);
 
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let _connected = start(Listen::Fd(theirs.into()));
+    let _connected = start(Listen::Fd(OwnedFd::from(theirs).into()));
     let mut client = Client::over(ours);
     client.negotiate();
     assert_eq!(client.read(0, VALUE), 0);
 
     let pipe = rustix::pipe::pipe().unwrap().0;
-    assert!(!reason(Listen::Fd(pipe)).is_empty());
+    assert!(!reason(Listen::Fd(pipe.into())).is_empty());
 }
 
 #[test]
 fn only_allowed_users_get_in() {
     let uid = rustix::process::getuid().as_raw();
     let house = House::new(|builder| builder.allowed_uids([uid + 1]));
+    let mode = std::fs::metadata(&house.path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o666, "they could not connect otherwise");
     let mut client = Client::silent(&house.path);
     client.wait_closed();
     let house = House::new(|builder| builder.allowed_uids([uid + 1, uid]));

@@ -90,7 +90,13 @@ impl Export {
                 return Err(not_created(error.io_error()));
             }
         };
-        let exported = context.spawn(&thread.handle())?;
+        let exported = match context.spawn_or_return(&thread.handle()) {
+            Ok(exported) => exported,
+            Err((error, device)) => {
+                loan.device = device;
+                return Err(error.into());
+            }
+        };
         Ok(Self { handle: exported.handle().clone(), exported: Some(exported), loan, thread })
     }
 

@@ -1,6 +1,6 @@
 //! What an export is told.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use qmp_command::{CommandError, CommandResult, Context, QapiType};
@@ -84,7 +84,7 @@ impl VfioUserServerProperties {
             SocketAddress::Unix(UnixSocketAddress { path, .. }) => {
                 return Ok(Listen::Path(PathBuf::from(path)));
             }
-            SocketAddress::Fd(StringValue { str }) => take_named(context, str)?.into_fd(),
+            SocketAddress::Fd(StringValue { str }) => take_named(context, str)?,
         };
         if self.reconnect == Some(true) && !listens(&fd)? {
             return Err(CommandError::generic("vfu: reconnect needs a socket that listens"));
@@ -104,7 +104,7 @@ fn abstract_name(name: &str, tight: bool) -> CommandResult<Vec<u8>> {
     Ok(bytes)
 }
 
-fn listens(fd: &OwnedFd) -> CommandResult<bool> {
+fn listens(fd: impl AsFd) -> CommandResult<bool> {
     rustix::net::sockopt::socket_acceptconn(fd).map_err(|error| not_created(&error.into()))
 }
 
