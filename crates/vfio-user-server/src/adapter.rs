@@ -7,7 +7,9 @@
 //! * a descriptor of client memory reaches it only if its file cannot shrink, since a backend maps it by itself and would be
 //!   killed by an access past the file's end; other maps with descriptors are refused, unless the client is trusted
 //!   ([`DmaPolicy::Map`]);
-//! * interrupt descriptors are eventfds;
+//! * interrupt descriptors are eventfds, and not the client's: a write to one of those can wait for as long as the client
+//!   likes. The backend gets eventfds of this process, and what it writes to them is passed on. Descriptors that would
+//!   let it listen to the client (`EVENTFD` with `MASK` or `UNMASK`) are refused for the same reason;
 //! * when the client goes, its maps are unmapped and its interrupts switched off, call by call.
 //!
 //! `BOOL` data, which the trait has no place for, becomes calls for single vectors.
@@ -15,19 +17,23 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fd_closer::Received;
+use rustix::event::{EventfdFlags, eventfd};
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo as BackendIrq, ServerBackend, ServerRegion};
 
 use crate::context::endpoint::{DeviceCall, Endpoint};
+use crate::context::poller::{Poller, Token};
 use crate::context::{Context, Event, Limits, Listen, ListenError, Options};
 use crate::device::{Completions, Messenger};
 use crate::dma::{DmaPolicy, DmaTable, MapInfo};
-use crate::irq::{VectorInfo, is_eventfd};
+use crate::irq::{Signaller, VectorInfo, is_eventfd, take};
 use crate::protocol::{
-    Access, Area, DeviceInfo, DmaMap, DmaUnmap, IoFd, IrqAction, IrqData, IrqInfo, Mmap, Outcome,
+    Access, Area, DeviceInfo, DmaMap, DmaUnmap, IoFd, IrqAction, IrqData, IrqIndex, IrqInfo, Mmap, Outcome,
     RegionDescription, SetIrqs, Target,
 };
 use crate::{Errno, PciDevice};
@@ -115,8 +121,12 @@ impl Builder {
         let limits = self.options.limits();
         let (maps, bytes, policy) = (limits.maps, limits.mapped_bytes, self.options.dma);
         let (backend, irqs, resettable) = (self.backend, self.irqs, self.resettable);
-        Context::listen(listen, self.options, move |_, _| {
+        Context::listen(listen, self.options, move |poller, _| {
             Ok(Box::new(BackendEndpoint {
+                poller: Arc::clone(poller),
+                signaller: Signaller::default(),
+                passed: Vec::new(),
+                next: 0,
                 backend,
                 regions,
                 irqs,
@@ -173,8 +183,25 @@ struct BackendEndpoint {
     maps: DmaTable,
     /// Always empty: a backend answers at once.
     completions: Completions,
+    poller: Arc<Poller>,
+    signaller: Signaller,
+    /// The vectors that the client has given eventfds.
+    passed: Vec<Passed>,
+    /// Of the next one of them.
+    next: u32,
     answered: u64,
     calling: bool,
+}
+
+/// A vector whose signals are passed on.
+struct Passed {
+    index: IrqIndex,
+    vector: u32,
+    /// Never used twice, so an event of one that has gone finds nothing.
+    number: u32,
+    /// What the backend has a duplicate of.
+    ours: OwnedFd,
+    clients: Received,
 }
 
 impl BackendEndpoint {
@@ -213,6 +240,41 @@ impl BackendEndpoint {
         flags.set(DmaMapFlags::READ, map.readable);
         flags.set(DmaMapFlags::WRITE, map.writable);
         self.call(|backend| backend.dma_map(flags, map.offset, map.iova, map.size, file))
+    }
+
+    /// No longer passes on what happens to these vectors.
+    fn unpass(&mut self, index: IrqIndex, vectors: Range<u32>) {
+        let poller = &self.poller;
+        self.passed.retain(|passed| {
+            let stays = passed.index != index || !vectors.contains(&passed.vector);
+            if !stays {
+                poller.remove(&passed.ours);
+            }
+            stays
+        });
+    }
+
+    /// Passes on the signals of vectors from `start` on, and gives what the backend is to signal.
+    fn pass(&mut self, index: IrqIndex, start: u32, fds: Vec<Received>) -> Result<Vec<File>, Errno> {
+        self.signaller.prepare();
+        if !fds.iter().all(|fd| is_eventfd(&self.signaller, fd.as_fd())) {
+            return Err(Errno::INVAL);
+        }
+        let mut new = Vec::new();
+        let mut files = Vec::new();
+        for (vector, clients) in (start..).zip(fds) {
+            let ours = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            files.push(File::from(rustix::io::fcntl_dupfd_cloexec(&ours, 0)?));
+            let number = self.next;
+            self.next = self.next.wrapping_add(1);
+            new.push(Passed { index, vector, number, ours, clients });
+        }
+        for passed in &new {
+            self.poller.add(&passed.ours, Token::Doorbell(passed.number), true, false)?;
+        }
+        self.unpass(index, start..start.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX)));
+        self.passed.extend(new);
+        Ok(files)
     }
 
     fn first_map(&self) -> Option<MapInfo> {
@@ -274,9 +336,12 @@ impl Target for BackendEndpoint {
 
     fn set_irqs(&mut self, command: SetIrqs<'_>) -> Result<(), Errno> {
         let SetIrqs { index, start, count, action, data } = command;
-        let index = index as u32;
+        let (irq, index) = (index, index as u32);
         match data {
             IrqData::None => {
+                if count == 0 && action == IrqAction::Trigger {
+                    self.unpass(irq, 0..u32::MAX);
+                }
                 let flags = irq_flags(DATA_NONE, action);
                 self.call(|backend| backend.set_irqs(index, flags, start, count, Vec::new()))
             }
@@ -287,12 +352,15 @@ impl Target for BackendEndpoint {
                     self.call(|backend| backend.set_irqs(index, flags, vector, 1, Vec::new()))
                 })
             }
+            IrqData::Eventfds(_) if action != IrqAction::Trigger => Err(Errno::OPNOTSUPP),
             IrqData::Eventfds(fds) => {
-                if !fds.iter().all(|fd| is_eventfd(fd.as_fd())) {
-                    return Err(Errno::INVAL);
-                }
                 let flags = irq_flags(DATA_EVENTFD, action);
-                let files = fds.into_iter().map(|fd| File::from(fd.into_fd())).collect();
+                let files = if fds.is_empty() {
+                    self.unpass(irq, start..start.saturating_add(count));
+                    Vec::new()
+                } else {
+                    self.pass(irq, start, fds)?
+                };
                 self.call(|backend| backend.set_irqs(index, flags, start, count, files))
             }
         }
@@ -349,6 +417,9 @@ impl Endpoint for BackendEndpoint {
     fn attached(&mut self) {}
 
     fn hangup(&mut self) {
+        for passed in self.passed.drain(..) {
+            self.poller.remove(&passed.ours);
+        }
         // A backend that has panicked is not called again.
         if self.calling {
             return;
@@ -377,7 +448,12 @@ impl Endpoint for BackendEndpoint {
 
     fn watch_ready(&mut self, _: u32) {}
 
-    fn doorbell_ready(&mut self, _: u32) {}
+    fn doorbell_ready(&mut self, number: u32) {
+        let passed = self.passed.iter().find(|passed| passed.number == number);
+        if let Some(passed) = passed.filter(|passed| take(passed.ours.as_fd()) > 0) {
+            self.signaller.signal(passed.clients.as_fd());
+        }
+    }
 
     fn resample_fd(&self) -> (Option<BorrowedFd<'_>>, u64) {
         (None, 0)
@@ -400,7 +476,14 @@ impl Endpoint for BackendEndpoint {
     }
 
     fn vectors(&self) -> Vec<VectorInfo> {
-        Vec::new()
+        let info = |passed: &Passed| VectorInfo {
+            index: passed.index,
+            vector: passed.vector,
+            assigned: true,
+            masked: false,
+            pending: false,
+        };
+        self.passed.iter().map(info).collect()
     }
 
     fn take_answered(&mut self) -> u64 {
@@ -408,7 +491,7 @@ impl Endpoint for BackendEndpoint {
     }
 
     fn interrupts(&self) -> u64 {
-        0
+        self.signaller.signalled()
     }
 
     fn has_panicked(&self) -> bool {

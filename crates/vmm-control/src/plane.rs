@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use chardev::{Chardev, Opener};
 use fd_registry::FdSets;
@@ -278,8 +279,17 @@ impl ControlPlane {
         // Before the sessions are waited for: one may be waiting for a chardev.
         self.chardevs().close();
         futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
+        // Threads are waited for, which a runtime's worker must not, and a device's call that does not end for so long only.
+        let handle = self.handle.clone();
+        let clear = tokio::task::spawn_blocking(move || handle.objects().clear());
+        if tokio::time::timeout(CLEARING, clear).await.is_err() {
+            tracing::error!("an object of the plane does not end; it is left to itself");
+        }
     }
 }
+
+/// How long [`ControlPlane::close`] waits for objects to end: as long as for sessions.
+const CLEARING: Duration = Duration::from_secs(2);
 
 impl Drop for ControlPlane {
     /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it.

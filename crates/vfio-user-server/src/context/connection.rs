@@ -95,6 +95,8 @@ pub(super) struct Connection {
     pub(super) interest: (bool, bool),
     /// The socket for our commands is watched for room to write.
     pub(super) twin_is_full: bool,
+    /// When to see whether large buffers are still needed.
+    pub(super) trim_at: Option<Instant>,
     /// What the session has counted that the context has, too.
     pub(super) counted: Counters,
 }
@@ -116,6 +118,7 @@ impl Connection {
             blocked: false,
             interest: (true, false),
             twin_is_full: false,
+            trim_at: None,
             counted: Counters::default(),
         }
     }

@@ -45,15 +45,16 @@ impl Shared {
         self.pending.load(Ordering::Acquire)
     }
 
-    /// Takes the jobs.
-    pub(super) fn take_jobs(&self) -> Vec<Job> {
+    /// Takes the oldest jobs, `most` of them. Those that are left are told of as new ones are.
+    pub(super) fn take_jobs(&self, most: usize) -> Vec<Job> {
         self.pending.store(false, Ordering::Release);
-        self.jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(jobs) = &mut *jobs else { return Vec::new() };
+        let rest = jobs.split_off(jobs.len().min(most));
+        if !rest.is_empty() {
+            self.pending.store(true, Ordering::Release);
+        }
+        std::mem::replace(jobs, rest)
     }
 
     /// The context goes: jobs that are left are dropped, and no more are taken.

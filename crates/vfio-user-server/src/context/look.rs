@@ -1,6 +1,6 @@
 //! Everything in a turn but the connection's input: descriptors that are ready, what other threads ask, time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Context;
 use super::connection::Read;
@@ -9,6 +9,11 @@ use super::handle::Job;
 use super::poller::Token;
 use super::turn::COMMANDS_PER_LOOK;
 use crate::protocol::Channel;
+
+/// What other threads ask, done per turn.
+const MAX_JOBS: usize = 128;
+/// A client that has been quiet for so long does not need large buffers.
+const QUIET: Duration = Duration::from_secs(1);
 
 impl Context {
     /// Looks at everything but the connection's input.
@@ -39,6 +44,7 @@ impl Context {
         self.flush(now);
         self.run_jobs();
         self.check_deadline(now);
+        self.trim(now);
         self.with_endpoint(|endpoint| endpoint.serve_time());
         // Commands that waited for the device may go on; this also executes what the last turn left.
         let mut commands = 0;
@@ -80,7 +86,7 @@ impl Context {
         if !self.shared.has_jobs() {
             return;
         }
-        for job in self.shared.take_jobs() {
+        for job in self.shared.take_jobs(MAX_JOBS) {
             match job {
                 Job::Report(tell) => tell(self.report()),
                 Job::Disconnect => {
@@ -91,6 +97,7 @@ impl Context {
                 Job::Run(call) => self.with_endpoint(|endpoint| endpoint.run(call)),
             }
         }
+        self.again |= self.shared.has_jobs();
     }
 
     fn check_deadline(&mut self, now: Instant) {
@@ -98,6 +105,27 @@ impl Context {
         let passed = self.connection.as_ref().and_then(|connection| connection.deadline(limits));
         if let Some((_, why)) = passed.filter(|(when, _)| *when <= now) {
             self.hang_up(why.to_owned());
+        }
+    }
+
+    /// Gives back large buffers of a client that has become quiet.
+    fn trim(&mut self, now: Instant) {
+        let Some(connection) = &mut self.connection else { return };
+        if connection.trim_at.is_some_and(|when| when <= now) {
+            connection.trim_at = None;
+            if connection.session.is_quiet() {
+                connection.session.trim();
+            }
+        }
+    }
+
+    /// Has large buffers looked at in a while.
+    pub(super) fn trim_later(&mut self, now: Instant) {
+        if let Some(connection) = &mut self.connection
+            && connection.trim_at.is_none()
+            && connection.session.is_large()
+        {
+            connection.trim_at = now.checked_add(QUIET);
         }
     }
 
@@ -153,7 +181,8 @@ impl Context {
         let limits = &self.settings.limits;
         let client = self.connection.as_ref().and_then(|connection| connection.deadline(limits));
         let device = self.endpoint.as_ref().and_then(|endpoint| endpoint.next_due());
-        let times = [client.map(|(when, _)| when), device, self.accept_after];
+        let trim = self.connection.as_ref().and_then(|connection| connection.trim_at);
+        let times = [client.map(|(when, _)| when), device, trim, self.accept_after];
         let Some(due) = times.into_iter().flatten().min() else { return };
         if due <= now {
             self.again = true;

@@ -203,6 +203,7 @@ impl Context {
             self.watch_what_matters(now);
         }
         self.watch_resample();
+        self.trim_later(now);
         self.arm(now);
         if self.again {
             self.poller.wake();

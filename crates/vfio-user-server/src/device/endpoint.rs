@@ -228,6 +228,14 @@ impl Endpoint for PciEndpoint {
 
     fn hangup(&mut self) {
         self.core.hangup();
+        let poller = &self.core.poller;
+        self.core.bars.renew_doorbells(|old, new, number| {
+            poller.remove(old);
+            let token = Token::Doorbell(u32::try_from(number).unwrap_or(u32::MAX));
+            if let Err(error) = poller.add(new, token, true, false) {
+                tracing::warn!(%error, "a doorbell cannot be watched");
+            }
+        });
         // A device that has panicked is not called again.
         if !self.calling {
             self.call(|device, cx| device.hangup(cx));

@@ -15,12 +15,12 @@ const TYPE: u16 = 0o170_000;
 
 /// Whether a descriptor is an eventfd. The kernel knows; where it cannot be asked, /proc does; and without that, any
 /// descriptor without a type will do, such as a timer's: a write to it is an error, but does not wait.
-pub(super) fn is_eventfd(signaller: &Signaller, fd: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_eventfd(signaller: &Signaller, fd: BorrowedFd<'_>) -> bool {
     signaller.is_eventfd(fd).unwrap_or_else(|| is_named_so(fd))
 }
 
 /// The answer of /proc.
-pub(crate) fn is_named_so(fd: BorrowedFd<'_>) -> bool {
+fn is_named_so(fd: BorrowedFd<'_>) -> bool {
     // A file system in user space is not asked.
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     if !statx(fd, c"", flags, StatxFlags::TYPE).is_ok_and(|stat| stat.stx_mode & TYPE == 0) {
@@ -37,19 +37,23 @@ pub(crate) fn is_named_so(fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Sets an eventfd's counter to 0, without waiting for it to be anything else: the client may have been faster.
-pub(super) fn drain(fd: BorrowedFd<'_>) {
+/// Sets an eventfd's counter to 0 and gives what it was, without waiting for it to be anything else: somebody may have been
+/// faster, and may have made it a blocking one.
+pub(crate) fn take(fd: BorrowedFd<'_>) -> u64 {
     let mut count = [0; 8];
     // No offset: an eventfd has no position.
     let read_now = preadv2(fd, &mut [IoSliceMut::new(&mut count)], u64::MAX, ReadWriteFlags::NOWAIT);
-    if read_now != Err(rustix::io::Errno::OPNOTSUPP) {
-        return;
-    }
-    // Kernels before 5.8. A client that takes the count between these two makes us wait for its next.
+    let read_now = match read_now {
+        // Kernels before 5.8. A client that takes the count between these two makes us wait for its next.
+        Err(rustix::io::Errno::OPNOTSUPP) if is_readable(fd) => read(fd, &mut count),
+        other => other,
+    };
+    if read_now == Ok(8) { u64::from_ne_bytes(count) } else { 0 }
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut set = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    if poll(&mut set, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
-        let _ = read(fd, &mut count);
-    }
+    poll(&mut set, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
@@ -96,8 +100,7 @@ mod tests {
     #[test]
     fn an_empty_blocking_eventfd_is_drained_without_waiting() {
         let fd = eventfd(3, EventfdFlags::CLOEXEC).unwrap();
-        drain(fd.as_fd());
-        drain(fd.as_fd());
+        assert_eq!([take(fd.as_fd()), take(fd.as_fd())], [3, 0]);
         let mut set = [PollFd::new(&fd, PollFlags::IN)];
         assert_eq!(poll(&mut set, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap(), 0);
     }

@@ -172,7 +172,7 @@ impl Interrupts {
     /// The resample eventfd is readable: resets it, and lets go of INTx. Does not wait if it is not.
     pub fn resampled(&mut self) {
         if let Some(fd) = self.intx.resample() {
-            eventfd::drain(fd.as_fd());
+            eventfd::take(fd.as_fd());
             self.intx.unmask(&mut self.signaller);
         }
     }

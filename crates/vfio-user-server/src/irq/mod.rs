@@ -11,8 +11,11 @@ mod signal;
 mod vectors;
 
 #[cfg(feature = "adapter")]
-pub(crate) use eventfd::is_named_so as is_eventfd;
+pub(crate) use eventfd::is_eventfd;
+pub(crate) use eventfd::take;
 pub use interrupts::Interrupts;
+#[cfg(feature = "adapter")]
+pub(crate) use signal::Signaller;
 
 /// One vector that the client has set up, or masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

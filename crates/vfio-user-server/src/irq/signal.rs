@@ -28,7 +28,7 @@ fn source() -> Option<BorrowedFd<'static>> {
 
 /// Signals eventfds, and counts that.
 #[derive(Debug, Default)]
-pub(super) struct Signaller {
+pub(crate) struct Signaller {
     aio: Option<(AioContext, BorrowedFd<'static>)>,
     /// It was tried to get a context.
     tried: bool,
@@ -43,7 +43,7 @@ impl Signaller {
     }
 
     /// Gets what [`signal`](Self::signal) needs. Called when an eventfd is set up, not when it is signalled.
-    pub(super) fn prepare(&mut self) {
+    pub(crate) fn prepare(&mut self) {
         if self.tried {
             return;
         }
@@ -70,7 +70,7 @@ impl Signaller {
     }
 
     /// Adds 1 to the counter of an eventfd. A full counter is signalled already.
-    pub(super) fn signal(&mut self, eventfd: BorrowedFd<'_>) {
+    pub(crate) fn signal(&mut self, eventfd: BorrowedFd<'_>) {
         self.signalled += 1;
         if let Some((context, source)) = &mut self.aio
             && context.signal(*source, eventfd).is_ok()
@@ -84,7 +84,7 @@ impl Signaller {
     }
 
     /// Signals so far.
-    pub(super) fn signalled(&self) -> u64 {
+    pub(crate) fn signalled(&self) -> u64 {
         self.signalled
     }
 }

@@ -25,6 +25,7 @@ pub struct Bar {
     pub(super) address64: bool,
     pub(super) prefetchable: bool,
     pub(super) cleared: bool,
+    pub(super) msix_mappable: bool,
     pub(super) areas: Vec<Area>,
     pub(super) doorbells: Vec<Doorbell>,
 }
@@ -46,7 +47,9 @@ impl Bar {
 
     /// The same, and clients may map it: then their accesses cost no message and are not seen at all. At least a page.
     ///
-    /// The pages that hold an MSI-X table or its pending bits are left out of what may be mapped.
+    /// The pages that hold an MSI-X table or its pending bits are left out of what may be mapped, unless that is
+    /// [wanted](Self::msix_mappable). A client that has gone keeps what it has mapped: with one after another, each can see
+    /// and change the next one's.
     pub fn shared(size: u64) -> Self {
         Self::new(size, Kind::Shared)
     }
@@ -60,9 +63,17 @@ impl Bar {
             address64: false,
             prefetchable: false,
             cleared: false,
+            msix_mappable: false,
             areas,
             doorbells,
         }
+    }
+
+    /// Clients may map shared memory whole though it holds the MSI-X table: their own table is what counts, and the memory
+    /// under it is memory. They are told so by a capability of the region.
+    pub fn msix_mappable(mut self) -> Self {
+        self.msix_mappable = true;
+        self
     }
 
     /// Ports in place of memory addresses.

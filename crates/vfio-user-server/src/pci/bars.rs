@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::Errno;
 
 use super::bar::Kind;
 use super::check::{msix_areas, page};
@@ -35,6 +35,8 @@ struct One {
     size: u64,
     io: bool,
     cleared: bool,
+    /// It holds the MSI-X table, and may be mapped all the same.
+    msix_mappable: bool,
     memory: Option<Memory>,
     /// What clients may map; `None` for nothing.
     mappable: Option<Vec<Area>>,
@@ -59,13 +61,7 @@ impl Bell {
     /// How often it has rung since the last call; 0 for not at all. Does not block, even if a client has made the eventfd
     /// a blocking one.
     pub(crate) fn take(&self) -> u64 {
-        let mut count = [0; 8];
-        let mut buffer = [io::IoSliceMut::new(&mut count)];
-        // The last offset stands for none: an eventfd has no places.
-        match preadv2(&self.fd, &mut buffer, u64::MAX, ReadWriteFlags::NOWAIT) {
-            Ok(8) => u64::from_ne_bytes(count),
-            _ => 0,
-        }
+        crate::irq::take(self.fd.as_fd())
     }
 }
 
@@ -142,6 +138,21 @@ impl Bars {
         bar.into_iter().flat_map(One::io_fds).collect()
     }
 
+    /// Makes the eventfds of all doorbells anew: those that a client has had are its own from now on. `change` is told of each
+    /// pair, the old one first, while both are open. Those that cannot be made stay.
+    pub(crate) fn renew_doorbells(&mut self, mut change: impl FnMut(BorrowedFd<'_>, BorrowedFd<'_>, usize)) {
+        let bells = self.bars.iter_mut().flat_map(|bar| &mut bar.bells);
+        for (number, bell) in bells.enumerate() {
+            match new_bell() {
+                Ok(new) => {
+                    change(bell.fd.as_fd(), new.as_fd(), number);
+                    bell.fd = new;
+                }
+                Err(error) => tracing::warn!(%error, "a doorbell is shared with a client that has gone"),
+            }
+        }
+    }
+
     /// All doorbells.
     pub(crate) fn doorbells(&self) -> impl Iterator<Item = &Bell> {
         self.bars.iter().flat_map(|bar| &bar.bells)
@@ -161,8 +172,16 @@ impl Bars {
     }
 }
 
+fn new_bell() -> Result<OwnedFd, Errno> {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+}
+
 impl One {
     fn new(index: u8, bar: &Bar, msix: Option<&Msix>) -> io::Result<Self> {
+        let has_table = msix.is_some_and(|msix| msix.table.0 == index);
+        // Then the client's tables are nobody's but its own, and the memory here is as good as any.
+        let open = bar.msix_mappable && bar.kind == Kind::Shared;
+        let msix = msix.filter(|_| !open);
         let areas: Vec<Area> = msix.into_iter().flat_map(|msix| msix_areas(msix, index)).collect();
         let whole = Area { offset: 0, size: bar.size };
         let (mapped, mappable) = match bar.kind {
@@ -172,6 +191,7 @@ impl One {
             Kind::Shared => (without(whole, &areas, 1), Some(without(whole, &areas, page()))),
         };
         let mut one = Self { size: bar.size, io: bar.io, cleared: bar.cleared, ..Self::default() };
+        one.msix_mappable = open && has_table;
         one.mappable = mappable.filter(|areas| !areas.is_empty());
         if !mapped.is_empty() {
             let memory = Memory::new(bar.size)?;
@@ -191,8 +211,7 @@ impl One {
         one.parts.sort_by_key(Part::start);
         debug_assert!(one.parts.is_sorted_by(|a, b| a.end() <= b.start()));
         for doorbell in &bar.doorbells {
-            let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            one.bells.push(Bell { doorbell: *doorbell, fd });
+            one.bells.push(Bell { doorbell: *doorbell, fd: new_bell()? });
         }
         Ok(one)
     }
@@ -203,7 +222,13 @@ impl One {
             let all = matches!(areas, [Area { offset: 0, size }] if *size == self.size);
             Mmap { fd: memory.fd(), offset: 0, areas: if all { &[] } else { areas } }
         });
-        RegionDescription { size: self.size, readable: there, writable: there, mmap, msix_mappable: false }
+        RegionDescription {
+            size: self.size,
+            readable: there,
+            writable: there,
+            mmap,
+            msix_mappable: self.msix_mappable,
+        }
     }
 
     fn io_fds(&self) -> impl Iterator<Item = IoFd<'_>> {
@@ -255,6 +280,31 @@ mod tests {
     fn read(bars: &Bars, bar: u8, offset: u64, length: usize) -> Result<(Handled, Vec<u8>), Errno> {
         let mut data = vec![0; length];
         bars.read(bar, offset, &mut data).map(|handled| (handled, data))
+    }
+
+    #[test]
+    fn a_table_in_memory_that_is_mapped_whole_is_memory() {
+        let msix = || Msix { vectors: 4, table: (0, 0), pba: (0, 0x800) };
+        let bars = |bar: Bar| Bars::new(&spec([(0, bar)], Some(msix()))).unwrap();
+        let apart = bars(Bar::shared(4 * page()));
+        assert!(!apart.region(0).msix_mappable);
+        assert_eq!(apart.region(0).mmap.unwrap().areas[0].offset, page());
+        let open = bars(Bar::shared(4 * page()).msix_mappable());
+        assert!(open.region(0).msix_mappable && open.region(0).mmap.unwrap().areas.is_empty());
+        // The table's masked vectors are the client's to know.
+        assert_eq!(read(&apart, 0, 12, 4).unwrap().1, [1, 0, 0, 0]);
+        assert_eq!(read(&open, 0, 12, 4).unwrap(), (Handled::All, vec![0; 4]));
+    }
+
+    #[test]
+    fn doorbells_are_made_anew() {
+        let doorbell = Doorbell { offset: 0, size: 4, datamatch: None, tag: 1 };
+        let mut bars = Bars::new(&spec([(0, Bar::registers(4096).doorbell(doorbell))], None)).unwrap();
+        let kept = rustix::io::fcntl_dupfd_cloexec(bars.io_fds(0)[0].fd, 0).unwrap();
+        let mut changes = 0;
+        bars.renew_doorbells(|_, _, _| changes += 1);
+        rustix::io::write(&kept, &1_u64.to_ne_bytes()).unwrap();
+        assert_eq!((changes, bars.doorbells().next().unwrap().take()), (1, 0));
     }
 
     #[test]

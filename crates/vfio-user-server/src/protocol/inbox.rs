@@ -162,6 +162,11 @@ impl Inbox {
         }
     }
 
+    /// Whether it is larger than usual.
+    pub(super) fn is_large(&self) -> bool {
+        self.buf.len() > NORMAL
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end

@@ -46,6 +46,11 @@ impl Outbox {
         self.buf.len() - self.start
     }
 
+    /// Whether it is larger than usual.
+    pub(super) fn is_large(&self) -> bool {
+        self.buf.capacity() > NORMAL
+    }
+
     /// Descriptors that wait.
     pub(super) fn waiting_fds(&self) -> usize {
         self.fds.iter().map(|(_, fds)| fds.len()).sum()

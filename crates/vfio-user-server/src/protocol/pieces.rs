@@ -35,9 +35,6 @@ impl Pieces {
             return None;
         }
         let write = engine.check_large_write(target, header, fixed)?;
-        engine.counters.commands += 1;
-        engine.counters.writes += 1;
-        engine.counters.written_bytes += u64::from(write.count);
         inbox.open(size, HEADER + fixed.len());
         Some(Self { write, done: 0, failed: None })
     }
@@ -77,6 +74,9 @@ impl Pieces {
         if self.left() > 0 {
             return None;
         }
+        engine.counters.commands += 1;
+        engine.counters.writes += 1;
+        engine.counters.written_bytes += u64::from(self.write.count);
         match self.failed {
             None => engine.written(&self.write),
             Some(errno) => engine.fail_command(&self.write.header, errno),

@@ -362,6 +362,12 @@ impl Session {
         self.engine.counters
     }
 
+    /// Whether it holds more memory than a session with small accesses does.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.main.is_large() || self.engine.out.is_large()
+    }
+
     /// Gives back memory that is not needed for what is there now, all of it if nothing is. For sessions that have become
     /// idle: the next message allocates it anew.
     pub fn trim(&mut self) {
