@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
 use chardev::{Chardev, Opener};
@@ -280,9 +280,18 @@ impl ControlPlane {
         self.chardevs().close();
         futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
         // Threads are waited for, which a runtime's worker must not, and a device's call that does not end for so long only.
+        // The runtime need not have a clock.
         let handle = self.handle.clone();
-        let clear = tokio::task::spawn_blocking(move || handle.objects().clear());
-        if tokio::time::timeout(CLEARING, clear).await.is_err() {
+        let (done, wait) = mpsc::channel();
+        let clear = move || {
+            handle.objects().clear();
+            let _ = done.send(());
+        };
+        if std::thread::Builder::new().name("plane-end".to_owned()).spawn(clear).is_err() {
+            return;
+        }
+        let waited = tokio::task::spawn_blocking(move || wait.recv_timeout(CLEARING)).await;
+        if !matches!(waited, Ok(Ok(()))) {
             tracing::error!("an object of the plane does not end; it is left to itself");
         }
     }

@@ -88,3 +88,29 @@ fn only_allowed_users_get_in() {
     let house = House::new(|builder| builder.allowed_uids([uid + 1, uid]));
     assert_eq!(house.connect().read(0, VALUE), 0);
 }
+
+#[test]
+fn a_descriptor_that_is_slow_to_close_holds_up_nobody() {
+    let (socket, _peer) = lingering();
+    let start = std::time::Instant::now();
+    assert!(reason(Listen::Fd(socket.into())).contains("not a unix stream socket"));
+    assert!(start.elapsed().as_secs() < 30, "its close was waited for");
+}
+
+#[test]
+fn a_client_in_the_backlog_holds_up_nobody_when_the_socket_goes() {
+    let house = House::new(|builder| builder);
+    let served = house.connect();
+    // Never accepted; what it has sent is dropped with the listening socket.
+    let mut stranger = Client::silent(&house.path);
+    let (socket, _peer) = lingering();
+    stranger.send_with_fds(1, &[0; 4], &[std::os::fd::AsFd::as_fd(&socket)]);
+    drop(socket);
+    drop(served);
+    assert!(matches!(house.next_event(), vfio_user_server::context::Event::Attached(_)));
+    assert!(matches!(house.next_event(), vfio_user_server::context::Event::Hangup { ended: true, .. }));
+    let (tell, told) = std::sync::mpsc::channel();
+    house.iothread.handle().run(move |_| tell.send(()).unwrap()).unwrap();
+    told.recv_timeout(std::time::Duration::from_secs(30))
+        .expect("the iothread waits for the stranger's descriptor");
+}

@@ -404,3 +404,15 @@ pub(crate) fn signalled(fd: impl AsFd) -> u64 {
 pub(crate) fn is_silent(fd: impl AsFd) -> bool {
     rustix::io::read(&fd, &mut [0; 8]) == Err(Errno::AGAIN)
 }
+
+/// A socket whose close waits until its peer reads, a minute at most; and that peer.
+pub(crate) fn lingering() -> (OwnedFd, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(60))).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[7; 65536]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    (socket.into(), peer)
+}
