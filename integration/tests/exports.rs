@@ -111,15 +111,14 @@ fn a_server_that_reconnects_has_many_clients_and_leaks_nothing() {
         let mut peer = vfio_user::Client::new(&path).unwrap();
         peer.region_write(0, 64, &[7]).unwrap();
     };
-    once();
-    await_hangup(&mut client, "v");
     let before = vmm.fd_count();
     for _ in 0..50 {
         once();
         await_hangup(&mut client, "v");
     }
+    // A client's socket is closed by another thread, a moment later.
     vmm.await_fd_count(before);
-    assert_eq!(client.run("x-query-vfio-user")[0]["stats"]["clients"], 51);
+    assert_eq!(client.run("x-query-vfio-user")[0]["stats"]["clients"], 50);
     // Memory has kept what was written.
     let mut peer = vfio_user::Client::new(&path).unwrap();
     let mut data = [0];

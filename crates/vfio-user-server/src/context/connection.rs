@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fd_closer::Received;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -199,6 +200,13 @@ impl Connection {
     /// Whether a client that sends no more has been given all that there is for it.
     pub(super) fn has_all_it_gets(&self) -> bool {
         !self.session.has_any_output() && self.session.deferred() == 0 && !self.blocked
+    }
+
+    /// Whether the client has closed its end altogether, so that nothing that is sent arrives. One system call.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut set = [PollFd::new(&*self.stream, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut set, Some(&now)).is_ok() && set[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Nothing is on its way in either direction, as far as this end knows, and that was so before.

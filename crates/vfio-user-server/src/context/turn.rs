@@ -191,7 +191,7 @@ impl Context {
                 self.hang_up(why);
             } else if let Some(why) = connection.at_end
                 && !self.again
-                && (self.hung_up || connection.has_all_it_gets())
+                && (connection.has_all_it_gets() || connection.is_closed())
             {
                 self.hang_up(why.to_owned());
             }
