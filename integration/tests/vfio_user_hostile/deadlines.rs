@@ -71,7 +71,7 @@ fn a_version_that_drips_is_cut_off() {
 
 #[test]
 fn silence_in_the_middle_of_a_message_ends_the_connection() {
-    let scene = scene(&["stall-ms=150"]);
+    let scene = scene(&["stall-ms=400"]);
     let bytes = region_write(0, 0, &[1; 64]).encode();
     for cut in [1, 15, 16, 32, bytes.len() - 1] {
         let mut peer = scene.peer();
@@ -83,7 +83,7 @@ fn silence_in_the_middle_of_a_message_ends_the_connection() {
 
 #[test]
 fn a_message_that_drips_is_cut_off() {
-    let scene = scene(&["stall-ms=150"]);
+    let scene = scene(&["stall-ms=400"]);
     let mut peer = scene.peer();
     assert!(drip(&mut peer, &region_write(0, 0, &[1; 4096]).encode()), "every byte has bought it time");
     drop(peer);
@@ -92,7 +92,7 @@ fn a_message_that_drips_is_cut_off() {
 
 #[test]
 fn replies_that_are_not_read_end_the_connection() {
-    let scene = scene(&["stall-ms=150"]);
+    let scene = scene(&["stall-ms=400"]);
     let mut peer = scene.peer();
     peer.stuff(&region_read(0, 0, MAX_TRANSFER).encode().repeat(10));
     // It is still there, and does nothing; the server has let go of it.
@@ -104,7 +104,7 @@ fn replies_that_are_not_read_end_the_connection() {
 
 #[test]
 fn a_client_with_nothing_to_say_may_stay() {
-    let scene = scene(&["negotiation-ms=500", "stall-ms=150", "reply-ms=150"]);
+    let scene = scene(&["negotiation-ms=500", "stall-ms=400", "reply-ms=150"]);
     let mut peer = scene.peer();
     let pause = Timespec::try_from(DEADLINE * 4).unwrap();
     let ended = poll(&mut [PollFd::new(&peer, PollFlags::IN | PollFlags::RDHUP)], Some(&pause));
@@ -137,7 +137,7 @@ fn a_question_that_is_never_answered_is_an_error() {
 
 #[test]
 fn half_an_answer_is_no_answer() {
-    let scene = scene(&["reply-ms=150", "stall-ms=150"]);
+    let scene = scene(&["reply-ms=150", "stall-ms=400"]);
     let mut peer = scene.peer();
     peer.ok(&DmaMap::new(0, 4096).message());
     peer.begin(&scratch_start(0, 1, 64), &[]);
