@@ -241,7 +241,11 @@ impl Scene {
     pub fn over(server: Server) -> Self {
         let monitor = matches!(server.host, Host::Vmmd(_)).then(|| server.vmm().client(0));
         let mut scene = Self { server, monitor, fds: 0 };
-        scene.fds = scene.server.fd_count();
+        // A socket listens a moment before all that is behind it is there; with a client that is served, all is, and the
+        // client's own connection.
+        let peer = scene.server.peer(0);
+        scene.fds = scene.server.fd_count() - 1;
+        drop(peer);
         scene.well();
         scene
     }
