@@ -85,7 +85,8 @@ const DEVICES: &str = "
   A PCI device is exported to another process over vfio-user by
     -device edu|scratch,id=D -object x-vfio-user-server,id=V,type=unix,path=PATH,device=D
   and the -object takes iothread=ID (one of its own), reconnect=on (goes with its client),
-  allowed-uids.0=UID, dma=auto|map (auto). -machine auto-shutdown=on: shuts down when the last one has gone.
+  allowed-uids.0=UID, dma=auto|map (auto).
+  -machine auto-shutdown=on: shuts down when the last such object has gone.
 ";
 
 const ENVIRONMENT: &str = "
