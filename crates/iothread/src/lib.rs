@@ -72,7 +72,7 @@ pub use interest::{Events, Interest};
 pub use properties::{NAMES as PROPERTY_NAMES, Properties};
 pub use registry::{Info, IoThreadRef, IoThreads};
 pub use scope::Scope;
-pub use stats::Stats;
+pub use stats::{Counter, Stats};
 pub use thread::{Builder, IoThread};
 pub use timers::TimerId;
 

@@ -34,20 +34,25 @@ pub struct Stats {
     pub blocked: Duration,
 }
 
+/// A counter that one thread writes and anyone reads at any time: neither waits, nor orders anything else.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn add(&self, count: u64) {
+    /// Adds to it, wrapping at 2^64. Of several writers at once, one's addition may be lost.
+    pub fn add(&self, count: u64) {
         // There is one writer, so this need not be an atomic addition.
         self.set(self.get().wrapping_add(count));
     }
 
-    pub(crate) fn set(&self, value: u64) {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    /// Reads it.
+    #[must_use]
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,7 +1,8 @@
 //! What a context counts. Its thread alone writes, with relaxed atomics; anyone reads at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use iothread::Counter;
 
 use crate::protocol;
 
@@ -36,24 +37,6 @@ pub struct Stats {
 
 /// Classes of [`Stats::latency`].
 pub const LATENCIES: usize = 17;
-
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    /// There is one writer, so this need not be an atomic addition.
-    pub(crate) fn add(&self, count: u64) {
-        self.set(self.get().wrapping_add(count));
-    }
-
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
