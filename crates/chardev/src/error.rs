@@ -143,8 +143,9 @@ pub enum AttachError {
     },
 }
 
-/// The system's text of an error, without the "(os error 2)" that Rust puts behind it.
-pub(crate) fn reason(error: &io::Error) -> String {
+/// The system's text of an error, without the "(os error 2)" that Rust puts behind it: as QEMU has it in its own texts.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
     if let Some(at) = text.rfind(" (os error ") {
         text.truncate(at);

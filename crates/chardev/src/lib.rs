@@ -70,7 +70,7 @@ pub use backend::{Address, Backend, FileOptions, LogOptions, OpenOptions, Socket
 pub use badge::Badge;
 pub use chardev::Chardev;
 pub use connection::{Connection, Credentials, Peer};
-pub use error::{AttachError, OpenError};
+pub use error::{AttachError, OpenError, reason};
 pub use front_end::FrontEnd;
 pub use opener::{OpenedFile, Opener};
 pub use scm::{MAX_FDS, Peeked, Received, Taken};

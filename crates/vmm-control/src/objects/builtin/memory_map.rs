@@ -1,5 +1,6 @@
 //! Mapping a guest's memory. Raw mappings: nothing here reads or writes what is mapped.
 
+use chardev::reason;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use qmp_command::{CommandError, CommandResult};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -21,15 +22,6 @@ pub(super) struct Memory {
     pub(super) file: Option<std::fs::File>,
 }
 
-/// The system's text of an error, without the number that Rust puts behind it.
-fn text(error: &std::io::Error) -> String {
-    let mut text = error.to_string();
-    if let Some(at) = text.rfind(" (os error ") {
-        text.truncate(at);
-    }
-    text
-}
-
 /// A length that can be mapped at all, or the error that the system has for others.
 fn length(size: u64) -> std::io::Result<usize> {
     let size = usize::try_from(size).ok().filter(|size| isize::try_from(*size).is_ok());
@@ -38,7 +30,7 @@ fn length(size: u64) -> std::io::Result<usize> {
 
 pub(super) fn map_ram(id: &str, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
     let fail = |error: std::io::Error| {
-        CommandError::generic(format!("cannot set up guest memory '{id}': {}", text(&error)))
+        CommandError::generic(format!("cannot set up guest memory '{id}': {}", reason(&error)))
     };
     let mut options = MmapOptions::new();
     options.len(length(properties.size).map_err(fail)?);
@@ -59,7 +51,8 @@ pub(super) fn map_ram(id: &str, properties: &MemoryBackendProperties) -> Command
 
 pub(super) fn map_memfd(memfd: Memfd, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
     let size = properties.size;
-    let fail = |what: &str, error: std::io::Error| CommandError::generic(format!("{what}: {}", text(&error)));
+    let fail =
+        |what: &str, error: std::io::Error| CommandError::generic(format!("{what}: {}", reason(&error)));
     if memfd.hugetlb && memfd.hugetlbsize != 0 && !memfd.hugetlbsize.is_power_of_two() {
         return Err(CommandError::generic("Hugepage size must be a power of 2"));
     }
@@ -122,7 +115,7 @@ fn prepare(memory: Memory, properties: &MemoryBackendProperties) -> CommandResul
 }
 
 pub(super) fn cannot_preallocate(error: &std::io::Error) -> CommandError {
-    CommandError::generic(format!("cannot preallocate memory: {}", text(error)))
+    CommandError::generic(format!("cannot preallocate memory: {}", reason(error)))
 }
 
 /// What the system could give without ending anybody for it, in bytes. `None` where it does not say.

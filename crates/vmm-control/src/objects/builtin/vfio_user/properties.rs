@@ -114,12 +114,7 @@ fn invalid() -> CommandError {
 
 /// QEMU's words for a context that cannot be had.
 pub(super) fn not_created(error: &std::io::Error) -> CommandError {
-    let mut text = error.to_string();
-    // What Rust puts behind the system's words.
-    if let Some(at) = text.rfind(" (os error ") {
-        text.truncate(at);
-    }
-    CommandError::generic(format!("vfu: Failed to create context - {text}"))
+    CommandError::generic(format!("vfu: Failed to create context - {}", chardev::reason(error)))
 }
 
 #[cfg(test)]
