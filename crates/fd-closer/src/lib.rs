@@ -9,13 +9,16 @@
 //! is started when none is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`].
 //! They are never joined: a process exits without waiting for them.
 //!
-//! The threads are the process's, as the table of descriptors is; there is nothing to configure and nothing to share.
+//! The threads are the process's, as the table of descriptors is. They block all signals, and run the hooks of all who want
+//! to know of them ([`announce_to`]).
 
+mod hooks;
 mod kind;
 mod pool;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+pub use hooks::{Announced, announce_to};
 use kind::Kind;
 pub use pool::{IDLE, MAX_THREADS};
 

@@ -6,6 +6,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use thread_start::ThreadKind;
+
+use crate::hooks;
+
 /// Closes that may be stuck at once before further ones wait behind them. Each keeps a descriptor of the process's busy,
 /// of which there are seldom many more.
 pub const MAX_THREADS: usize = 1024;
@@ -64,23 +68,40 @@ pub(crate) fn close(fd: OwnedFd) {
     if start_one { start() } else { POOL.work.notify_one() }
 }
 
-/// Starts the thread that was counted already. If that cannot be, others will get to what waits, if there are any.
+/// Starts the thread that was counted already.
 fn start() {
-    if thread::Builder::new().name("fd-closer".into()).stack_size(STACK).spawn(run).is_ok() {
-        return;
+    let (builder, place) = (thread::Builder::new().stack_size(STACK), Place { begun: false });
+    // If that cannot be, the place is dropped, and with it goes all that there is to do about it.
+    let _ = hooks::all().start_with(builder, ThreadKind::FdCloser, "fd-closer", move || run(place));
+}
+
+/// A thread's place among those that are counted.
+struct Place {
+    /// The thread has got as far as to look at what waits.
+    begun: bool,
+}
+
+impl Drop for Place {
+    /// The thread has ended, or it never began: it could not be started, or a hook has panicked on it. Others will get to
+    /// what waits then, if there are any.
+    fn drop(&mut self) {
+        let mut state = POOL.lock();
+        state.threads -= 1;
+        if self.begun {
+            return;
+        }
+        state.starting = false;
+        let here = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+        drop(state);
+        drop(here);
     }
-    let mut state = POOL.lock();
-    state.starting = false;
-    state.threads -= 1;
-    let here = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
-    drop(state);
-    drop(here);
 }
 
 /// A thread: closes what waits, then waits for more, then ends.
-fn run() {
+fn run(mut place: Place) {
     let mut state = POOL.lock();
     state.starting = false;
+    place.begun = true;
     loop {
         if let Some(fd) = state.waiting.pop_front() {
             // This close may take for ever.
@@ -98,7 +119,9 @@ fn run() {
         state = woken;
         state.idle -= 1;
         if timeout.timed_out() && state.waiting.is_empty() {
+            // Under the same lock as the look, so that what comes next does not count on this thread.
             state.threads -= 1;
+            std::mem::forget(place);
             return;
         }
     }

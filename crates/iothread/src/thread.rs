@@ -5,6 +5,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use thread_start::{Starter, ThreadKind};
+
 use crate::affinity::Affinity;
 use crate::event_loop::EventLoop;
 use crate::shared::{Message, Shared};
@@ -18,6 +20,7 @@ pub struct Builder {
     name: String,
     properties: Properties,
     cpu_affinity: Vec<u16>,
+    starter: Starter,
     hook: Option<Hook>,
 }
 
@@ -37,11 +40,16 @@ impl Builder {
         self
     }
 
-    /// Runs `hook` on the thread as it starts, before [`Builder::start`] returns: for seccomp, affinity, cgroups, and
-    /// for signals.
-    ///
-    /// **Signals**: a thread inherits the mask of the one that starts it, and no safe interface changes a mask. A
-    /// program that handles signals blocks them here (`pthread_sigmask`), or on the thread that starts iothreads.
+    /// Who starts the thread, as a [`ThreadKind::IoThread`]: its hook runs before the thread's own. By default one without
+    /// a hook.
+    #[must_use]
+    pub fn starter(mut self, starter: Starter) -> Self {
+        self.starter = starter;
+        self
+    }
+
+    /// Runs `hook` on the thread as it starts, before [`Builder::start`] returns: for seccomp, affinity, cgroups. All
+    /// signals are blocked there, but for those of the thread's own faults.
     #[must_use]
     pub fn on_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.hook = Some(Box::new(hook));
@@ -61,10 +69,8 @@ impl Builder {
         let (started, start) = mpsc::sync_channel(1);
         let on_thread = Arc::clone(&shared);
         let hook = self.hook;
-        let thread = thread::Builder::new()
-            .name(self.name.clone())
-            .spawn(move || main(on_thread, hook, &started))
-            .map_err(Error::Start)?;
+        let body = move || main(on_thread, hook, &started);
+        let thread = self.starter.start(ThreadKind::IoThread, &self.name, body).map_err(Error::Start)?;
         // The sender is dropped unused if the hook panics.
         let Ok(thread_id) = start.recv() else {
             let _ = thread.join();

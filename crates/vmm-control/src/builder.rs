@@ -12,6 +12,7 @@ use qmp_command::layers::permit::Permit;
 use qmp_command::{Command, Router};
 use qmp_monitor::{Core, DeclareError, EventHub, EventSpec, SessionLimits};
 use qmp_protocol::Version;
+use thread_start::{Starter, ThreadKind};
 use tokio::sync::watch;
 
 use crate::chardevs::Chardevs;
@@ -73,6 +74,7 @@ pub struct Builder {
     object_types: Vec<ObjectType>,
     device_types: Vec<ObjectType>,
     command_line_options: Vec<CommandLineOption>,
+    starter: Starter,
 }
 
 impl Builder {
@@ -102,6 +104,7 @@ impl Builder {
             object_types: Vec::new(),
             device_types: Vec::new(),
             command_line_options: Vec::new(),
+            starter: Starter::default(),
         }
     }
 
@@ -116,6 +119,17 @@ impl Builder {
     #[must_use]
     pub fn display_acceptor(mut self, protocol: DisplayProtocol, acceptor: Arc<dyn Acceptor>) -> Self {
         self.acceptors.insert(protocol, acceptor);
+        self
+    }
+
+    /// Runs `hook` on each thread that the plane starts, before anything else, with what the thread is for and its name: for
+    /// seccomp, affinity, cgroups. It may start no thread through the plane. One that panics keeps its thread from being.
+    ///
+    /// Threads that close received descriptors serve the whole process: on those the hooks of all planes run. The threads
+    /// of a runtime that the program has made itself are its own affair.
+    #[must_use]
+    pub fn on_thread_start(mut self, hook: impl Fn(ThreadKind, &str) + Send + Sync + 'static) -> Self {
+        self.starter = Starter::new(hook);
         self
     }
 
@@ -269,6 +283,8 @@ impl Builder {
             monitors,
             acceptors: self.acceptors,
             test_commands: self.test_commands,
+            _announced: fd_closer::announce_to(self.starter.clone()),
+            starter: self.starter,
             objects,
             iothreads,
             machine: self.machine,

@@ -87,6 +87,7 @@ pub use qmp_monitor::{
     NamedFdsScope, QmpSession, SessionLimits,
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
+pub use thread_start::{self, ThreadKind};
 #[cfg(feature = "vfio-user")]
 pub use vfio_user_server;
 

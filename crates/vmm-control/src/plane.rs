@@ -13,6 +13,7 @@ use qmp_command::policy::Policy;
 use qmp_command::{CommandError, Router};
 use qmp_monitor::{Core, EventHub, EventSender, LocalSession, Monitor, MonitorConfig};
 use qmp_protocol::Version;
+use thread_start::{Starter, ThreadKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -39,6 +40,9 @@ pub(crate) struct Shared {
     pub(crate) monitors: Arc<Monitors>,
     pub(crate) acceptors: HashMap<DisplayProtocol, Arc<dyn Acceptor>>,
     pub(crate) test_commands: bool,
+    pub(crate) starter: Starter,
+    /// The threads that close received descriptors are announced, as long as the plane is there.
+    pub(crate) _announced: fd_closer::Announced,
     pub(crate) objects: Objects,
     pub(crate) iothreads: Arc<IoThreads>,
     pub(crate) version: Version,
@@ -120,6 +124,12 @@ impl PlaneHandle {
     /// The iothreads, those of `object-add` among them.
     pub fn iothreads(&self) -> &Arc<IoThreads> {
         &self.0.iothreads
+    }
+
+    /// Starts threads as the plane's own are: for devices and objects that need one. They run the hook of
+    /// [`on_thread_start`](Builder::on_thread_start), if there is one, and block all signals.
+    pub fn threads(&self) -> &Starter {
+        &self.0.starter
     }
 
     /// Copies what the iothreads have counted to the program's metrics recorder: `iothread_wakeups_total`,
@@ -287,7 +297,8 @@ impl ControlPlane {
             handle.objects().clear();
             let _ = done.send(());
         };
-        if std::thread::Builder::new().name("plane-end".to_owned()).spawn(clear).is_err() {
+        let starter = self.handle.threads().clone();
+        if starter.start(ThreadKind::Helper, "plane-end", clear).is_err() {
             return;
         }
         let waited = tokio::task::spawn_blocking(move || wait.recv_timeout(CLEARING)).await;

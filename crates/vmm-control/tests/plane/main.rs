@@ -20,5 +20,6 @@ mod queries;
 mod run;
 mod schema;
 mod support;
+mod threads;
 #[cfg(feature = "vfio-user")]
 mod vfio_user;

@@ -142,13 +142,14 @@ impl Object for IoThreadObject {
         }
     }
 
-    async fn complete(&self, _: &Creation) -> CommandResult<()> {
+    async fn complete(&self, creation: &Creation) -> CommandResult<()> {
         let Initial { values, cpu_affinity } = self.initial().clone();
         let (threads, id) = (self.threads.clone(), self.id.clone());
+        let starter = creation.plane.threads().clone();
         // Starting a thread waits for it, which a runtime's worker must not.
         let start = move || {
             let builder: Builder = IoThread::builder(format!("IO {id}")).properties(values);
-            threads.add(&id, builder.cpu_affinity(cpu_affinity))
+            threads.add(&id, builder.cpu_affinity(cpu_affinity).starter(starter))
         };
         Ok(tokio::task::spawn_blocking(start).await.map_err(|_| closing())??)
     }

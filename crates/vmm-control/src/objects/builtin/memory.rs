@@ -10,6 +10,7 @@ use memmap2::Advice;
 use qmp_command::{CommandError, CommandResult, QapiType};
 use qmp_protocol::ErrorClass;
 use serde::{Deserialize, Serialize};
+use thread_start::Starter;
 
 use super::memory_map::{Memfd, Memory, cannot_preallocate, map_memfd, map_ram, populate};
 use crate::objects::{Creation, Object, ObjectType};
@@ -117,6 +118,7 @@ const COMMON: &[&str] = &[
 struct Backend {
     type_name: &'static str,
     memfd: Option<Memfd>,
+    starter: Starter,
     state: Mutex<State>,
 }
 
@@ -154,8 +156,8 @@ impl MemoryBackend {
 
 /// `memory-backend-ram`.
 pub(crate) fn memory_backend_ram() -> ObjectType {
-    ObjectType::new("memory-backend-ram", |_, properties: MemoryBackendProperties| {
-        Backend::new("memory-backend-ram", None, properties).map(MemoryBackendRam)
+    ObjectType::new("memory-backend-ram", |creation, properties: MemoryBackendProperties| {
+        Backend::new("memory-backend-ram", None, properties, creation).map(MemoryBackendRam)
     })
     .doc("Memory of a guest.")
     .parent("memory-backend")
@@ -165,7 +167,7 @@ pub(crate) fn memory_backend_ram() -> ObjectType {
 
 /// `memory-backend-memfd`.
 pub(crate) fn memory_backend_memfd() -> ObjectType {
-    ObjectType::new("memory-backend-memfd", |_, all: MemoryBackendMemfdProperties| {
+    ObjectType::new("memory-backend-memfd", |creation, all: MemoryBackendMemfdProperties| {
         if all.share == Some(false) {
             return Err(CommandError::generic(
                 "A memfd is always shared here; leave out 'share' or turn it on",
@@ -189,7 +191,7 @@ pub(crate) fn memory_backend_memfd() -> ObjectType {
             size: all.size,
             x_use_canonical_path_for_ramblock_id: all.x_use_canonical_path_for_ramblock_id,
         };
-        Backend::new("memory-backend-memfd", Some(memfd), properties).map(MemoryBackendMemfd)
+        Backend::new("memory-backend-memfd", Some(memfd), properties, creation).map(MemoryBackendMemfd)
     })
     .doc("Memory of a guest in a file that others can map.")
     .parent("memory-backend")
@@ -284,6 +286,7 @@ impl Backend {
         type_name: &'static str,
         memfd: Option<Memfd>,
         mut properties: MemoryBackendProperties,
+        creation: &Creation,
     ) -> CommandResult<Self> {
         let refuse = |name: &str, value: u64| {
             CommandError::generic(format!("property '{name}' of {type_name} doesn't take value '{value}'"))
@@ -311,7 +314,8 @@ impl Backend {
         properties.share.get_or_insert(false);
         properties.reserve.get_or_insert(true);
         properties.x_use_canonical_path_for_ramblock_id.get_or_insert(false);
-        Ok(Self { type_name, memfd, state: Mutex::new(State { properties, memory: None }) })
+        let (starter, state) = (creation.plane.threads().clone(), State { properties, memory: None });
+        Ok(Self { type_name, memfd, starter, state: Mutex::new(state) })
     }
 
     fn memory(&self) -> Option<MemoryBackend> {
@@ -351,7 +355,8 @@ impl Backend {
                 // It takes long, and others look at the properties meanwhile.
                 drop(state);
                 if let (Some(memory), Some(true)) = (memory, new.prealloc) {
-                    populate(&memory.map, threads).map_err(|error| cannot_preallocate(&error))?;
+                    populate(&memory.map, threads, &self.starter)
+                        .map_err(|error| cannot_preallocate(&error))?;
                 }
                 self.lock().properties.prealloc = new.prealloc;
                 Ok(())
@@ -367,10 +372,10 @@ impl Backend {
     /// Maps the memory, on a thread that may block.
     async fn allocate(&self, creation: &Creation) -> CommandResult<()> {
         let properties = self.lock().properties.clone();
-        let (memfd, id) = (self.memfd, creation.id.clone());
+        let (memfd, id, starter) = (self.memfd, creation.id.clone(), self.starter.clone());
         let allocated = tokio::task::spawn_blocking(move || match memfd {
-            Some(memfd) => map_memfd(memfd, &properties),
-            None => map_ram(&id, &properties),
+            Some(memfd) => map_memfd(memfd, &properties, &starter),
+            None => map_ram(&id, &properties, &starter),
         });
         let memory = allocated.await.map_err(|_| CommandError::generic("The runtime is shutting down"))??;
         self.lock().memory = Some(Arc::new(memory));

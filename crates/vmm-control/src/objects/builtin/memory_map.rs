@@ -4,6 +4,7 @@ use chardev::reason;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use qmp_command::{CommandError, CommandResult};
 use rustix::fs::{MemfdFlags, SealFlags};
+use thread_start::{Starter, ThreadKind};
 
 use super::memory::MemoryBackendProperties;
 
@@ -28,7 +29,11 @@ fn length(size: u64) -> std::io::Result<usize> {
     size.ok_or_else(|| rustix::io::Errno::NOMEM.into())
 }
 
-pub(super) fn map_ram(id: &str, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+pub(super) fn map_ram(
+    id: &str,
+    properties: &MemoryBackendProperties,
+    starter: &Starter,
+) -> CommandResult<Memory> {
     let fail = |error: std::io::Error| {
         CommandError::generic(format!("cannot set up guest memory '{id}': {}", reason(&error)))
     };
@@ -43,13 +48,17 @@ pub(super) fn map_ram(id: &str, properties: &MemoryBackendProperties) -> Command
         let file = file.and_then(|file| rustix::fs::ftruncate(&file, properties.size).map(|()| file));
         let file = std::fs::File::from(file.map_err(|error| fail(error.into()))?);
         let map = options.map_raw(&file).map_err(fail)?;
-        return prepare(Memory { map, file: Some(file) }, properties);
+        return prepare(Memory { map, file: Some(file) }, properties, starter);
     }
     let map = options.map_anon().map_err(fail)?;
-    prepare(Memory { map: map.into(), file: None }, properties)
+    prepare(Memory { map: map.into(), file: None }, properties, starter)
 }
 
-pub(super) fn map_memfd(memfd: Memfd, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+pub(super) fn map_memfd(
+    memfd: Memfd,
+    properties: &MemoryBackendProperties,
+    starter: &Starter,
+) -> CommandResult<Memory> {
     let size = properties.size;
     let fail =
         |what: &str, error: std::io::Error| CommandError::generic(format!("{what}: {}", reason(&error)));
@@ -79,7 +88,7 @@ pub(super) fn map_memfd(memfd: Memfd, properties: &MemoryBackendProperties) -> C
         options.no_reserve_swap();
     }
     let map = options.map_raw(&file).map_err(unmappable)?;
-    prepare(Memory { map, file: Some(file) }, properties)
+    prepare(Memory { map, file: Some(file) }, properties, starter)
 }
 
 fn create_memfd(memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
@@ -98,7 +107,7 @@ fn create_memfd(memfd: Memfd) -> Result<std::os::fd::OwnedFd, rustix::io::Errno>
 }
 
 /// Does what the properties say of the pages.
-fn prepare(memory: Memory, properties: &MemoryBackendProperties) -> CommandResult<Memory> {
+fn prepare(memory: Memory, properties: &MemoryBackendProperties, starter: &Starter) -> CommandResult<Memory> {
     let map = &memory.map;
     if properties.merge == Some(true) {
         // A kernel without it merges nothing.
@@ -108,7 +117,7 @@ fn prepare(memory: Memory, properties: &MemoryBackendProperties) -> CommandResul
         let _ = map.advise(Advice::DontDump);
     }
     if properties.prealloc == Some(true) {
-        populate(map, properties.prealloc_threads.unwrap_or(1))
+        populate(map, properties.prealloc_threads.unwrap_or(1), starter)
             .map_err(|error| cannot_preallocate(&error))?;
     }
     Ok(memory)
@@ -126,7 +135,7 @@ fn available() -> Option<u64> {
 }
 
 /// Makes all pages, in parts by several threads: no more than there are processors.
-pub(super) fn populate(map: &MmapRaw, threads: u32) -> std::io::Result<()> {
+pub(super) fn populate(map: &MmapRaw, threads: u32, starter: &Starter) -> std::io::Result<()> {
     // More than there is would not fail: it would end this process, or another.
     let len = u64::try_from(map.len()).unwrap_or(u64::MAX);
     if available().is_some_and(|available| len > available) {
@@ -139,9 +148,8 @@ pub(super) fn populate(map: &MmapRaw, threads: u32) -> std::io::Result<()> {
     std::thread::scope(|scope| {
         let start = |from: usize| {
             let len = part.min(map.len() - from);
-            std::thread::Builder::new()
-                .name("prealloc".to_owned())
-                .spawn_scoped(scope, move || map.advise_range(Advice::PopulateWrite, from, len))
+            let body = move || map.advise_range(Advice::PopulateWrite, from, len);
+            starter.start_scoped(scope, ThreadKind::Helper, "prealloc", body)
         };
         let parts: Vec<_> = (0..map.len()).step_by(part).map(start).collect();
         parts.into_iter().try_for_each(|started| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use iothread::{IoThread, IoThreadRef};
 use qmp_command::{CommandError, CommandResult};
+use thread_start::Starter;
 use vfio_user_server::PciDevice;
 use vfio_user_server::context::{Context, Event, Exported, Handle, Listen};
 
@@ -38,6 +39,8 @@ pub(super) struct Setup {
     pub(super) slot: Arc<Slot>,
     /// `None`: one of its own.
     pub(super) thread: Option<IoThreadRef>,
+    /// Starts that one.
+    pub(super) starter: Starter,
     pub(super) listen: Listen,
     pub(super) properties: VfioUserServerProperties,
     pub(super) on_event: Box<dyn FnMut(Event) + Send>,
@@ -69,10 +72,10 @@ impl Drop for Loan {
 impl Export {
     /// Starts to serve. What fails leaves nothing behind. Blocks for moments.
     pub(super) fn start(setup: Setup) -> CommandResult<Self> {
-        let Setup { id, slot, thread, listen, properties, on_event } = setup;
+        let Setup { id, slot, thread, starter, listen, properties, on_event } = setup;
         let thread = match thread {
             Some(thread) => Thread::Shared(thread),
-            None => Thread::Own(Box::new(IoThread::builder(format!("IO {id}")).start()?)),
+            None => Thread::Own(Box::new(IoThread::builder(format!("IO {id}")).starter(starter).start()?)),
         };
         let device = slot.lend(&id).map_err(|error| CommandError::generic(error.to_string()))?;
         let mut loan = Loan { slot, device: None };

@@ -95,6 +95,7 @@ impl Object for VfioUserServer {
             id: self.id.clone(),
             slot: slot.clone(),
             thread,
+            starter: creation.plane.threads().clone(),
             listen,
             properties: self.properties.clone(),
             on_event: Box::new(self.listener(creation, &slot)),
