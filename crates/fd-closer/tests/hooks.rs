@@ -1,5 +1,7 @@
 //! What runs on a closing thread as it starts. A process of its own: the threads are the process's.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;

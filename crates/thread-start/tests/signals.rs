@@ -1,5 +1,7 @@
 //! What the kernel says of threads that were started here.
 
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
+
 use std::sync::{Arc, Mutex};
 
 use thread_start::{FAULTS, Starter, ThreadKind, without_signals};
