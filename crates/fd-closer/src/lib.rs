@@ -9,6 +9,9 @@
 //! is started when none is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`].
 //! They are never joined: a process exits without waiting for them.
 //!
+//! A descriptor may be charged to a [budget](budget::Budget). It is until it is closed, not only until somebody wanted it
+//! closed: one whose close does not end still takes up a place.
+//!
 //! The threads are the process's, as the table of descriptors is. They block all signals, and run the hooks of all who want
 //! to know of them ([`announce_to`]).
 
@@ -18,6 +21,7 @@ mod pool;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use budget::{Account, Charge};
 pub use hooks::{Announced, announce_to};
 use kind::Kind;
 pub use pool::{IDLE, MAX_THREADS};
@@ -27,15 +31,25 @@ pub use pool::{IDLE, MAX_THREADS};
 /// A socket is told not to linger: what it has not sent yet is sent after its close. If no thread can be started and none
 /// is there, the descriptor is closed here all the same: better late than never.
 pub fn close(fd: OwnedFd) {
-    match kind::of(fd.as_fd()) {
+    close_charged(Closing { fd, _charge: None });
+}
+
+/// A descriptor that is to be closed; then its charge ends.
+struct Closing {
+    fd: OwnedFd,
+    _charge: Option<Charge>,
+}
+
+fn close_charged(closing: Closing) {
+    match kind::of(closing.fd.as_fd()) {
         Kind::Quick => {}
         Kind::Socket => {
             // Whoever else has it can change that again; but then theirs is the last close, and not ours.
-            let _ = rustix::net::sockopt::set_socket_linger(&fd, None);
+            let _ = rustix::net::sockopt::set_socket_linger(&closing.fd, None);
             // It may hold other descriptors, unread, that die with it.
-            pool::close(fd);
+            pool::close(closing);
         }
-        Kind::Other => pool::close(fd),
+        Kind::Other => pool::close(closing),
     }
 }
 
@@ -46,9 +60,24 @@ pub fn close_all(fds: impl IntoIterator<Item = OwnedFd>) {
 
 /// A descriptor that is closed by [`close`] when it is dropped.
 #[derive(Debug)]
-pub struct Received(Option<OwnedFd>);
+pub struct Received {
+    fd: Option<OwnedFd>,
+    charge: Option<Charge>,
+}
 
 impl Received {
+    /// A descriptor that is charged to somebody until it is closed, or its new owner's.
+    #[must_use]
+    pub fn charged(fd: OwnedFd, charge: Charge) -> Self {
+        Self { fd: Some(fd), charge: Some(charge) }
+    }
+
+    /// Whether it is charged to this account.
+    #[must_use]
+    pub fn is_charged_to(&self, account: &Account) -> bool {
+        self.charge.as_ref().is_some_and(|charge| account.has(charge))
+    }
+
     /// The descriptor itself, to be closed by its new owner.
     ///
     /// ```
@@ -61,19 +90,19 @@ impl Received {
     #[must_use]
     pub fn into_fd(mut self) -> OwnedFd {
         // Only here and in `drop`, which comes after, is it taken.
-        self.0.take().unwrap_or_else(|| unreachable!("a descriptor is there until it is taken"))
+        self.fd.take().unwrap_or_else(|| unreachable!("a descriptor is there until it is taken"))
     }
 }
 
 impl From<OwnedFd> for Received {
     fn from(fd: OwnedFd) -> Self {
-        Self(Some(fd))
+        Self { fd: Some(fd), charge: None }
     }
 }
 
 impl AsFd for Received {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.0 {
+        match &self.fd {
             Some(fd) => fd.as_fd(),
             None => unreachable!("a descriptor is there until it is taken"),
         }
@@ -88,8 +117,8 @@ impl AsRawFd for Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        if let Some(fd) = self.0.take() {
-            close(fd);
+        if let Some(fd) = self.fd.take() {
+            close_charged(Closing { fd, _charge: self.charge.take() });
         }
     }
 }

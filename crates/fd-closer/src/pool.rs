@@ -1,14 +1,13 @@
 //! The threads that close.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use thread_start::ThreadKind;
 
-use crate::hooks;
+use crate::{Closing, hooks};
 
 /// Closes that may be stuck at once before further ones wait behind them. Each keeps a descriptor of the process's busy,
 /// of which there are seldom many more.
@@ -27,7 +26,7 @@ struct Pool {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<OwnedFd>,
+    waiting: VecDeque<Closing>,
     threads: usize,
     idle: usize,
     /// A thread has been started that has not looked yet.
@@ -60,9 +59,9 @@ impl Pool {
 
 /// Has a descriptor closed by one of the threads. Starts one at most, however many descriptors come in a row: each thread
 /// sees to it that there is another before it closes something.
-pub(crate) fn close(fd: OwnedFd) {
+pub(crate) fn close(closing: Closing) {
     let mut state = POOL.lock();
-    state.waiting.push_back(fd);
+    state.waiting.push_back(closing);
     let start_one = state.wants_thread();
     drop(state);
     if start_one { start() } else { POOL.work.notify_one() }
@@ -103,14 +102,14 @@ fn run(mut place: Place) {
     state.starting = false;
     place.begun = true;
     loop {
-        if let Some(fd) = state.waiting.pop_front() {
+        if let Some(closing) = state.waiting.pop_front() {
             // This close may take for ever.
             let start_one = state.wants_thread();
             drop(state);
             if start_one {
                 start();
             }
-            drop(fd);
+            drop(closing);
             state = POOL.lock();
             continue;
         }
@@ -130,8 +129,10 @@ fn run(mut place: Place) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use budget::Budget;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
 
     /// A socket whose close blocks until its peer reads, and that peer.
     fn lingering() -> (OwnedFd, TcpStream) {
@@ -149,9 +150,9 @@ mod tests {
     #[test]
     fn stuck_closes_hold_up_neither_the_caller_nor_each_other() {
         let (stuck, peers): (Vec<_>, Vec<_>) = (0..40).map(|_| lingering()).unzip();
-        stuck.into_iter().for_each(close);
+        stuck.into_iter().for_each(|fd| close(Closing { fd, _charge: None }));
         let (mut reader, writer) = std::io::pipe().unwrap();
-        close(writer.into());
+        close(Closing { fd: writer.into(), _charge: None });
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         // Resetting them lets them go.
         drop(peers);
@@ -164,5 +165,24 @@ mod tests {
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
         assert!(!all.is_empty() && all.iter().all(|byte| *byte == 7));
+    }
+    /// A close that does not end keeps its charge; one that does gives it back.
+    #[test]
+    fn a_descriptor_is_charged_until_it_is_closed() {
+        let budget = Budget::new(10);
+        let holder = budget.holder(|| {});
+        let ((stuck, peer), charge) = (lingering(), holder.account().charge(1));
+        close(Closing { fd: stuck, _charge: Some(charge) });
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let quick = crate::Received::charged(writer.into(), holder.account().charge(1));
+        assert_eq!(budget.used(), 2);
+        drop(quick);
+        assert_eq!(budget.used(), 1);
+        drop(holder);
+        assert_eq!(budget.used(), 1, "it is still being closed");
+        drop(peer);
+        while budget.used() > 0 {
+            thread::yield_now();
+        }
     }
 }
