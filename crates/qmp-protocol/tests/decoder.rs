@@ -181,3 +181,16 @@ fn sessions_may_move_between_threads() {
     is_send::<Message>();
     is_send::<Payload>();
 }
+
+#[test]
+fn unfinished_input_can_be_refused_and_is_then_forgotten() {
+    let mut decoder = Decoder::new(Limits::default());
+    assert!(decoder.refuse_unfinished().is_none());
+    let text = format!("{{\"execute\": [{}", "1,".repeat(10_000));
+    assert!(decoder.next(&mut text.as_bytes()).is_none());
+    let Some(Message::Malformed(refused)) = decoder.refuse_unfinished() else { panic!("nothing was held") };
+    assert_eq!(refused.error.desc, "JSON token size limit exceeded");
+    assert_eq!((refused.id, refused.oob, decoder.held_bytes()), (None, false, 0));
+    let mut next: &[u8] = b"{\"execute\": \"stop\"}";
+    assert!(matches!(decoder.next(&mut next), Some(Message::Request(_))));
+}

@@ -65,6 +65,14 @@ impl Assembler {
         self.state = State::Start;
     }
 
+    /// Forgets unfinished input as too large. `None` if there is none.
+    pub(super) fn refuse(&mut self) -> Option<Error> {
+        (!self.is_idle()).then(|| {
+            self.reset();
+            token_size_error()
+        })
+    }
+
     /// Takes bytes from the front of `input` until a value or an error is complete, or all of them.
     ///
     /// A byte that shows that a number or keyword before it has ended is left in `input`.

@@ -87,6 +87,13 @@ impl Decoder {
         self.assembler.held_bytes()
     }
 
+    /// Forgets unfinished input, if there is any, as if it had broken the limit of bytes, and gives the error for it: to be
+    /// used when it is too much in the eyes of others. What is still to come of it is read as after such an error.
+    pub fn refuse_unfinished(&mut self) -> Option<Message> {
+        let parsed = Err(self.assembler.refuse()?);
+        Some(Message::from_parsed(parsed, self.oob))
+    }
+
     /// Forgets unfinished input, as when the client has gone. Whether out-of-band is enabled stays as it is.
     pub fn reset(&mut self) {
         self.assembler.reset();

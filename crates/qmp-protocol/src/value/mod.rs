@@ -4,6 +4,7 @@
 //! (`1e400`), an object's keys are unique. Comparing two objects ignores the order of their members.
 
 mod deserialize;
+mod heap;
 mod object;
 mod serialize;
 mod to_value;

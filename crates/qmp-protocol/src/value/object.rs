@@ -9,6 +9,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use super::Value;
+use super::heap::allocation;
 use crate::order::qdict_bucket_of;
 
 /// Below this many members a scan beats a hash.
@@ -27,7 +28,7 @@ const INDEXED_FROM: usize = 16;
 /// ```
 #[derive(Clone, Default)]
 pub struct Object {
-    members: Vec<(String, Value)>,
+    pub(super) members: Vec<(String, Value)>,
     /// Present exactly when there are at least [`INDEXED_FROM`] members, but for a while after removals.
     index: Option<Box<Index>>,
 }
@@ -113,6 +114,14 @@ impl Object {
             let (key, value) = &self.members[at];
             (key.as_str(), value)
         })
+    }
+
+    /// Heap memory of the list of members and of its index, without what is in the members.
+    pub(super) fn own_heap_bytes(&self) -> usize {
+        let index = self.index.as_ref().map_or(0, |index| {
+            allocation(size_of::<Index>()) + allocation(index.slots.capacity() * size_of::<usize>())
+        });
+        allocation(self.members.capacity() * size_of::<(String, Value)>()) + index
     }
 
     fn place(&self, key: &str) -> Option<usize> {
