@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fd_closer::Received;
 use qmp_protocol::{Format, Object};
 
+use crate::log_gate::LogGate;
 use crate::policy::Policy;
 
 /// Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, taken when it connected).
@@ -37,6 +38,10 @@ pub trait Session: fmt::Debug + Send + Sync + 'static {
         static EVERYTHING: Policy = Policy::UNRESTRICTED;
         &EVERYTHING
     }
+    /// What keeps it from filling the log with refusals. `None`: nothing does.
+    fn refusals(&self) -> Option<&LogGate> {
+        None
+    }
     /// For downcasting; `self`.
     fn as_any(&self) -> &dyn Any;
 }
@@ -46,25 +51,54 @@ pub trait Session: fmt::Debug + Send + Sync + 'static {
 /// The first request that takes one gets the first and closes the rest; dropping the last clone closes what was
 /// not taken. A newer write does not change an older set: its requests go on seeing it.
 #[derive(Clone, Debug, Default)]
-pub struct PendingFds(Option<Arc<Mutex<Vec<Received>>>>);
+pub struct PendingFds(Option<Arc<Mutex<Pending>>>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    fds: Vec<Received>,
+    refused: bool,
+}
 
 impl PendingFds {
     /// The fds of one write, in its order.
     pub fn new(fds: Vec<OwnedFd>) -> Self {
-        let fds: Vec<_> = fds.into_iter().map(Received::from).collect();
-        Self((!fds.is_empty()).then(|| Arc::new(Mutex::new(fds))))
+        Self::received(fds.into_iter().map(Received::from).collect())
+    }
+
+    /// The same, of fds that are [charged](Received::charged) to somebody.
+    pub fn received(fds: Vec<Received>) -> Self {
+        Self((!fds.is_empty()).then(|| Arc::new(Mutex::new(Pending { fds, refused: false }))))
     }
 
     /// The first fd; all others are closed. `None` when there are none (left).
     pub fn take_first(&self) -> Option<Received> {
-        let fds = std::mem::take(&mut *self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner));
+        let fds = std::mem::take(&mut self.lock()?.fds);
         // The others are closed here, outside the lock.
         fds.into_iter().next()
     }
 
+    /// Closes all that were not taken, since somebody holds too many; whoever looks for one learns why there is none.
+    /// Says how many there were.
+    pub fn refuse(&self) -> usize {
+        let Some(mut pending) = self.lock() else { return 0 };
+        pending.refused |= !pending.fds.is_empty();
+        let fds = std::mem::take(&mut pending.fds);
+        drop(pending);
+        fds.len()
+    }
+
+    /// Whether they were [refused](Self::refuse).
+    pub fn are_refused(&self) -> bool {
+        self.lock().is_some_and(|pending| pending.refused)
+    }
+
     /// How many are there to take.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |fds| fds.lock().unwrap_or_else(PoisonError::into_inner).len())
+        self.lock().map_or(0, |pending| pending.fds.len())
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Pending>> {
+        self.0.as_ref().map(|fds| fds.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether there is none to take.
@@ -153,6 +187,15 @@ impl Context {
         self.fds.take_first()
     }
 
+    /// Whether fds came for this request and were closed because too many are held.
+    pub fn fds_are_refused(&self) -> bool {
+        self.fds.are_refused()
+    }
+
+    pub(crate) fn refusals(&self) -> Option<&LogGate> {
+        self.session.refusals()
+    }
+
     /// Makes the fds invisible, for commands that do not take any.
     pub(crate) fn hide_fds(&mut self) {
         self.fds = PendingFds::default();
@@ -201,6 +244,22 @@ mod tests {
         assert!(ctx.take_fd().is_none());
         drop(first);
         assert_eq!(r1.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn refused_fds_are_closed_and_whoever_wants_one_learns_of_it() {
+        let (mut reader, writer) = pipe().unwrap();
+        let fds = PendingFds::new(vec![writer.into()]);
+        let ctx = Context::new(detached_session()).with_fds(fds.clone());
+        assert!(!ctx.fds_are_refused());
+        assert_eq!(fds.refuse(), 1);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        assert!(ctx.take_fd().is_none() && ctx.fds_are_refused());
+
+        let taken = PendingFds::new(vec![std::fs::File::open("/dev/null").unwrap().into()]);
+        drop(taken.take_first());
+        assert_eq!(taken.refuse(), 0);
+        assert!(!taken.are_refused(), "there was none to refuse");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tower::{Layer, Service};
 
 use crate::context::{Context, Invocation};
 use crate::error::CommandError;
+use crate::log_gate::LogGate;
 use crate::metadata::Metadata;
 
 /// Decides whether a command may run, beyond the session's [policy](crate::policy): by the phase the machine is in, by
@@ -58,12 +59,14 @@ impl AuthorizeLayer {
     }
 }
 
-/// Says in the log who was refused what.
+/// Says in the log who was refused what: of a session that goes on and on, once a second, and how much was left out.
 pub fn log_refusal(context: &Context, refusal: &CommandError) {
+    let Some(left_out) = context.refusals().map_or(Some(0), LogGate::admit) else { return };
     let peer = context.peer();
     tracing::warn!(
         monitor = context.monitor(),
         session = context.session_id(),
+        left_out = (left_out > 0).then_some(left_out),
         pid = peer.and_then(|peer| peer.pid),
         uid = peer.map(|peer| peer.uid),
         "refused by policy: {refusal}"
