@@ -169,7 +169,7 @@ impl Account {
     #[must_use]
     pub fn charge(&self, amount: usize) -> Charge {
         self.0.take(amount);
-        Charge { account: self.clone(), amount }
+        Charge { account: self.clone(), amount, leaving: false }
     }
 
     /// How much is counted for its holder.
@@ -196,11 +196,26 @@ impl fmt::Debug for Account {
 pub struct Charge {
     account: Account,
     amount: usize,
+    leaving: bool,
+}
+
+impl Charge {
+    /// Its holder has let go of what is charged, which will be gone in a while. From now on it is nobody's; the budget
+    /// still knows of it.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.leaving, true) {
+            self.account.0.budget.leaving.fetch_add(self.amount, Ordering::Relaxed);
+            self.account.0.give(self.amount);
+        }
+    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.0.give(self.amount);
+        match self.leaving {
+            true => _ = self.account.0.budget.leaving.fetch_sub(self.amount, Ordering::Relaxed),
+            false => self.account.0.give(self.amount),
+        }
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     floor: usize,
     /// What all hold.
     used: AtomicUsize,
+    /// What its holders have let go of, and is not gone yet.
+    leaving: AtomicUsize,
     /// Holders that have been told and have not given yet.
     told: AtomicUsize,
     /// Somebody is exempt.
@@ -76,6 +78,7 @@ impl Budget {
             limit,
             floor: floor.max(1),
             used: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
             exempt: AtomicBool::new(false),
             holders: Mutex::default(),
@@ -91,7 +94,7 @@ impl Budget {
     /// How much is counted now.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.0.used.load(Ordering::Relaxed)
+        self.0.used.load(Ordering::Relaxed) + self.0.leaving.load(Ordering::Relaxed)
     }
 
     /// What a holder may always have.
@@ -103,7 +106,7 @@ impl Budget {
     /// Whether more is held than may be.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.used() > self.0.limit
+        self.0.pressing() > self.0.limit
     }
 
     /// Whether a holder has been told to give and has not given yet: it would be well to let it have its turn before
@@ -134,9 +137,16 @@ impl Shared {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is weighed against the limit. What is about to go is not: it is nobody's any more, and nobody is to pay for its
+    /// last moments. But it may go slowly, so beyond as much again as the limit it counts.
+    fn pressing(&self) -> usize {
+        let leaving = self.leaving.load(Ordering::Relaxed).saturating_sub(self.limit);
+        self.used.load(Ordering::Relaxed) + leaving
+    }
+
     /// Tells those that hold most, until what they can give would do. `asking`: who has just taken more.
     fn enforce(&self, asking: &Arc<Holding>) {
-        if self.used.load(Ordering::Relaxed) <= self.limit {
+        if self.pressing() <= self.limit {
             return;
         }
         let mut woken = Vec::new();
@@ -144,7 +154,7 @@ impl Shared {
             let holders = self.holders();
             let told = holders.iter().filter(|holder| holder.is_told());
             let mut expected: usize = told.map(|holder| holder.can_give()).sum();
-            while self.used.load(Ordering::Relaxed).saturating_sub(expected) > self.limit {
+            while self.pressing().saturating_sub(expected) > self.limit {
                 let may = holders.iter().filter(|h| !h.is_told() && h.can_give() > self.floor);
                 let Some(most) = may.max_by_key(|h| (h.held(), Arc::ptr_eq(h, asking))) else { break };
                 expected = expected.saturating_add(most.can_give());

@@ -92,6 +92,21 @@ fn charges_outlive_their_holder_and_can_be_given_once_they_are_new() {
 }
 
 #[test]
+fn what_leaves_is_nobodys_and_presses_nobody_unless_it_is_much() {
+    let budget = Budget::new(10);
+    let [(a, _), (mut b, _)] = [(); 2].map(|()| holder(&budget));
+    let mut charges: Vec<_> = (0..15).map(|_| a.account().charge(1)).collect();
+    charges.iter_mut().for_each(Charge::leave);
+    assert_eq!((a.held(), budget.used(), budget.is_over()), (0, 15, false));
+    b.set(5, 0);
+    assert!(!b.is_told());
+    b.set(6, 0);
+    assert!(b.is_told(), "five of those that leave count now");
+    drop(charges);
+    assert_eq!(budget.used(), 6);
+}
+
+#[test]
 fn small_changes_are_not_counted_and_all_is_given_back() {
     let budget = Budget::new(1 << 30);
     let (mut a, _) = holder(&budget);

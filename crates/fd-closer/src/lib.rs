@@ -9,8 +9,8 @@
 //! is started when none is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`].
 //! They are never joined: a process exits without waiting for them.
 //!
-//! A descriptor may be charged to a [budget](budget::Budget). It is until it is closed, not only until somebody wanted it
-//! closed: one whose close does not end still takes up a place.
+//! A descriptor may be charged to a [budget](budget::Budget). While it waits to be closed, or its close does not end, it
+//! [leaves](budget::Charge::leave): it still takes up a place.
 //!
 //! The threads are the process's, as the table of descriptors is. They block all signals, and run the hooks of all who want
 //! to know of them ([`announce_to`]).
@@ -31,17 +31,23 @@ pub use pool::{IDLE, MAX_THREADS};
 /// A socket is told not to linger: what it has not sent yet is sent after its close. If no thread can be started and none
 /// is there, the descriptor is closed here all the same: better late than never.
 pub fn close(fd: OwnedFd) {
-    close_charged(Closing { fd, _charge: None });
+    close_charged(Closing { fd, charge: None });
 }
 
 /// A descriptor that is to be closed; then its charge ends.
 struct Closing {
     fd: OwnedFd,
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
 
-fn close_charged(closing: Closing) {
-    match kind::of(closing.fd.as_fd()) {
+fn close_charged(mut closing: Closing) {
+    let kind = kind::of(closing.fd.as_fd());
+    if kind != Kind::Quick
+        && let Some(charge) = &mut closing.charge
+    {
+        charge.leave();
+    }
+    match kind {
         Kind::Quick => {}
         Kind::Socket => {
             // Whoever else has it can change that again; but then theirs is the last close, and not ours.
@@ -118,7 +124,7 @@ impl AsRawFd for Received {
 impl Drop for Received {
     fn drop(&mut self) {
         if let Some(fd) = self.fd.take() {
-            close_charged(Closing { fd, _charge: self.charge.take() });
+            close_charged(Closing { fd, charge: self.charge.take() });
         }
     }
 }

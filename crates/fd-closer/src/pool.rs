@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn stuck_closes_hold_up_neither_the_caller_nor_each_other() {
         let (stuck, peers): (Vec<_>, Vec<_>) = (0..40).map(|_| lingering()).unzip();
-        stuck.into_iter().for_each(|fd| close(Closing { fd, _charge: None }));
+        stuck.into_iter().for_each(|fd| close(Closing { fd, charge: None }));
         let (mut reader, writer) = std::io::pipe().unwrap();
-        close(Closing { fd: writer.into(), _charge: None });
+        close(Closing { fd: writer.into(), charge: None });
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         // Resetting them lets them go.
         drop(peers);
@@ -172,7 +172,8 @@ mod tests {
         let budget = Budget::new(10);
         let holder = budget.holder(|| {});
         let ((stuck, peer), charge) = (lingering(), holder.account().charge(1));
-        close(Closing { fd: stuck, _charge: Some(charge) });
+        // Not told what to do about lingering, as it would be outside of tests.
+        close(Closing { fd: stuck, charge: Some(charge) });
         let (_reader, writer) = std::io::pipe().unwrap();
         let quick = crate::Received::charged(writer.into(), holder.account().charge(1));
         assert_eq!(budget.used(), 2);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use budget::Account;
 use fd_closer::Received;
 
 /// Descriptors by name: what `getfd` puts in, `closefd` closes, and a command that takes an fd's name takes out.
@@ -44,6 +45,17 @@ impl NamedFds {
         std::mem::take(&mut *self.lock()).into_values().collect()
     }
 
+    /// Takes out the descriptors that are charged to this account.
+    #[must_use]
+    pub fn drain_charged(&self, account: &Account) -> Vec<Received> {
+        let mut fds = self.lock();
+        let (out, rest) =
+            std::mem::take(&mut *fds).into_iter().partition(|(_, fd)| fd.is_charged_to(account));
+        *fds = rest;
+        drop(fds);
+        BTreeMap::into_values(out).collect()
+    }
+
     /// All names, sorted by their bytes.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -78,6 +90,18 @@ mod tests {
 
     fn null() -> OwnedFd {
         std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn those_charged_to_one_account() {
+        let (fds, budget) = (NamedFds::new(), budget::Budget::new(10));
+        let (a, b) = (budget.holder(|| {}), budget.holder(|| {}));
+        for (name, account) in [("a", a.account()), ("b", b.account()), ("c", a.account())] {
+            fds.insert(name, Received::charged(null(), account.charge(1)));
+        }
+        fds.insert("d", null());
+        assert_eq!(fds.drain_charged(&a.account()).len(), 2);
+        assert_eq!((fds.names(), budget.used()), (vec!["b".to_owned(), "d".to_owned()], 1));
     }
 
     #[test]

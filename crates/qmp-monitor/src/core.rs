@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use budget::Budget;
 use qmp_command::Router;
 use qmp_protocol::{Format, Version, encode_greeting};
 use tokio::runtime::Handle;
 
+use crate::budgets::{Budgets, Usage};
 use crate::events::EventHub;
 use crate::human::Shell;
 use crate::session::{Lane, SessionLimits};
@@ -19,6 +21,8 @@ pub struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) events: EventHub,
     pub(crate) limits: SessionLimits,
+    pub(crate) memory: Budget,
+    pub(crate) fds: Budget,
     pub(crate) lane: Lane,
     pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
@@ -27,18 +31,44 @@ pub struct Core {
 
 impl Core {
     /// A core for these commands and events, which greets with this version. Its monitors and sessions run on the
-    /// current tokio runtime.
+    /// current tokio runtime. With the default [`Budgets`].
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(router: Arc<Router>, events: EventHub, version: &Version, limits: SessionLimits) -> Arc<Self> {
+        Self::with_budgets(router, events, version, limits, &Budgets::default())
+    }
+
+    /// The same, whose sessions together may make it hold so much.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_budgets(
+        router: Arc<Router>,
+        events: EventHub,
+        version: &Version,
+        limits: SessionLimits,
+        budgets: &Budgets,
+    ) -> Arc<Self> {
         let greetings = [Format::Compact, Format::Pretty].map(|format| {
             let mut line = Vec::new();
             encode_greeting(&mut line, version, CAPABILITIES, format);
             line
         });
         let (lane, runtime) = (Lane::new(), Handle::current());
-        Arc::new(Self { router, events, limits, lane, runtime, greetings, shell: OnceLock::new() })
+        let [memory, fds] = budgets.budgets();
+        events.bound_local_sessions(limits.events);
+        Arc::new(Self {
+            router,
+            events,
+            limits,
+            memory,
+            fds,
+            lane,
+            runtime,
+            greetings,
+            shell: OnceLock::new(),
+        })
     }
 
     /// The events.
@@ -54,6 +84,12 @@ impl Core {
     /// The runtime that monitors and sessions run on.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// What the sessions hold now, measured against their [`Budgets`]. Without any sessions, and once the fds that they sent
+    /// are closed, nothing.
+    pub fn usage(&self) -> Usage {
+        Usage { memory: self.memory.used(), fds: self.fds.used() }
     }
 
     /// Gives human monitors a shell: who executes their lines. Without one their clients are turned away. `false` when

@@ -1,9 +1,10 @@
 //! Monitors: sessions over chardevs, and the events that all QMP sessions see.
 //!
 //! A [`Core`] holds what the monitors of one plane share: the [`Router`](qmp_command::Router), the [`EventHub`], the
-//! greeting, the limits. A [`Monitor`] serves the clients of one chardev, each with a session of its own
+//! greeting, the limits, and the [budgets](Budgets) of what all sessions hold. A [`Monitor`] serves the clients of one chardev, each with a session of its own
 //! ([`session`] for QMP, [`human`] for people); a [`LocalSession`] is the process's own.
 
+mod budgets;
 mod capabilities;
 mod core;
 pub mod events;
@@ -12,6 +13,7 @@ mod local;
 mod monitor;
 pub mod session;
 
+pub use self::budgets::{Budgets, Usage};
 pub use self::capabilities::qmp_capabilities;
 pub use self::core::Core;
 pub use self::events::{DeclareError, EmitError, EventHub, EventSender, EventSpec};

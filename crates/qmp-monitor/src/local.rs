@@ -13,19 +13,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::Core;
-use crate::events::{Subscription, WakeHandle};
+use crate::events::{WakeHandle, Watched};
 use crate::session::{Mode, QmpSession};
 
 /// A session of the process's own: commands without bytes in between, through the same stacks as any client's.
 ///
 /// It has negotiated. Requests run when they are made, so several may run at once. Events wait for it from the first
-/// call of [`next_event`](Self::next_event), [`try_next_event`](Self::try_next_event) or [`watch`](Self::watch) on; they
-/// wait without bound, so who asks for the first must go on asking.
+/// call of [`next_event`](Self::next_event), [`try_next_event`](Self::try_next_event) or [`watch`](Self::watch) on. As
+/// many may wait as for a client's session ([`SessionLimits::events`](crate::SessionLimits::events)); of more, all that wait are lost,
+/// [`lost_events`](Self::lost_events) counts them, and the next call waits for new ones.
 pub struct LocalSession {
     core: Arc<Core>,
     state: Arc<QmpSession>,
-    /// Only when it wants events: a reader that does not read would keep all of them.
-    events: Option<Subscription>,
+    /// Only when it wants events.
+    events: Option<Arc<Watched>>,
     wake: WakeHandle,
 }
 
@@ -128,23 +129,32 @@ impl LocalSession {
 
     /// Has events wait from now on, if they do not already.
     pub fn watch(&mut self) {
-        self.events.get_or_insert_with(|| self.core.events.subscribe());
+        let _ = self.watched();
+    }
+
+    fn watched(&mut self) -> Arc<Watched> {
+        self.events.get_or_insert_with(|| Watched::new(&self.core.events)).clone()
+    }
+
+    /// Events that were lost so far, because nobody asked for them and too many waited. Those that the session would not have got
+    /// are among them.
+    pub fn lost_events(&self) -> u64 {
+        self.events.as_ref().map_or(0, |events| events.lost())
     }
 
     /// The next event; `None` when the plane has closed and there is none left.
     ///
     /// Cancel-safe.
     pub async fn next_event(&mut self) -> Option<Event> {
-        self.watch();
+        let events = self.watched();
         std::future::poll_fn(|cx| {
             self.wake.register(cx.waker());
             let closing = self.core.events.is_closing();
-            while let Some(raised) = self.events.as_mut().and_then(Subscription::next) {
-                if !raised.is_extension() || self.state.wants_extension(raised.name()) {
-                    return Poll::Ready(Some(raised.event().clone()));
-                }
-            }
-            if closing { Poll::Ready(None) } else { Poll::Pending }
+            let next = events.next(|raised| {
+                let wanted = !raised.is_extension() || self.state.wants_extension(raised.name());
+                wanted.then(|| raised.event().clone())
+            });
+            if next.is_some() || closing { Poll::Ready(next) } else { Poll::Pending }
         })
         .await
     }

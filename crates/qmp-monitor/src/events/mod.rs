@@ -10,11 +10,12 @@
 mod log;
 mod spec;
 mod throttle;
+mod watched;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +30,7 @@ pub use self::spec::{DeclareError, EmitError, EventSpec};
 
 use self::log::{Cursor, Log};
 use self::throttle::Throttle;
+pub(crate) use self::watched::Watched;
 
 /// The length of a rate limit's window: QEMU's 1,000 ms.
 pub const THROTTLE_WINDOW: Duration = Duration::from_millis(1000);
@@ -44,6 +46,9 @@ struct Inner {
     work: Notify,
     sleepers: Mutex<HashMap<u64, Arc<Sleeper>>>,
     next_sleeper: AtomicU64,
+    /// The local sessions that want events, and how many may wait for each.
+    watched: Mutex<Vec<Weak<Watched>>>,
+    watched_limit: AtomicU64,
     closing: AtomicBool,
 }
 
@@ -122,6 +127,8 @@ impl EventHub {
             work: Notify::new(),
             sleepers: Mutex::default(),
             next_sleeper: AtomicU64::new(0),
+            watched: Mutex::default(),
+            watched_limit: AtomicU64::new(u64::MAX),
             closing: AtomicBool::new(false),
         })))
     }
@@ -154,7 +161,20 @@ impl EventHub {
                 },
             }
             self.wake_all();
+            self.look_after_watched();
         }
+    }
+
+    /// How many events may wait for a local session.
+    pub(crate) fn bound_local_sessions(&self, limit: u64) {
+        self.0.watched_limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn look_after_watched(&self) {
+        let limit = self.0.watched_limit.load(Ordering::Relaxed);
+        // Looked at outside the lock: what waits for them may take a while to free.
+        let watched: Vec<_> = self.watched().iter().filter_map(Weak::upgrade).collect();
+        watched.iter().for_each(|watched| watched.bound(limit));
     }
 
     /// Tells all sessions to write what they have and end. For good.
@@ -189,6 +209,10 @@ impl EventHub {
 
     fn throttle(&self) -> MutexGuard<'_, Throttle<Key, Instant, Raised>> {
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Vec<Weak<Watched>>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sleepers(&self) -> MutexGuard<'_, HashMap<u64, Arc<Sleeper>>> {
@@ -285,6 +309,12 @@ pub(crate) struct WakeHandle {
 }
 
 impl WakeHandle {
+    /// What wakes the session, for others to keep.
+    pub(crate) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let sleeper = self.sleeper.clone();
+        move || sleeper.0.wake()
+    }
+
     /// To be called before the last look for events, so that none is missed between look and sleep.
     pub(crate) fn register(&self, waker: &Waker) {
         self.sleeper.0.register(waker);

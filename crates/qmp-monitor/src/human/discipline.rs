@@ -74,6 +74,14 @@ impl Framing for Discipline {
             }
         }
     }
+
+    /// An editor's 300 KiB are a bound of their own.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Echo(_) => 0,
+            Self::Plain(lines) => lines.line.capacity(),
+        }
+    }
 }
 
 /// Lines without editing. One ends with LF, CR, CR LF, or a zero byte (as QEMU's monitors without readline have it).

@@ -24,8 +24,10 @@ use qmp_command::{Context, Session as _};
 use super::discipline::{Discipline, Heard};
 use super::editor::{Event, LINE_MAX};
 use super::{Answer, Shell};
+use crate::budgets::Holdings;
 use crate::core::Core;
 use crate::events::WakeHandle;
+use crate::session::giving::give_fds;
 use crate::session::input::{Arrival, Input, Next};
 use crate::session::pace::{Pace, Turn};
 use crate::session::writer::Writer;
@@ -47,6 +49,7 @@ pub(crate) struct HumanSession {
     writer: Writer,
     wake: WakeHandle,
     running: Option<Answer>,
+    holdings: Holdings,
     pace: Pace,
     doomed: Option<End>,
     /// What the client was to get was dropped.
@@ -74,10 +77,14 @@ impl HumanSession {
             tracing::warn!(session = state.id(), %error, "the terminal stays as it is");
             None
         });
+        let wake = core.events.sleeper();
+        let (holdings, fds) = Holdings::new(&core, &wake);
+        state.counted_by(&holdings.memory, &fds);
         let mut session = Self {
             terminal,
-            input: Input::new(Discipline::new(shell.prompt(), echo)),
-            wake: core.events.sleeper(),
+            input: Input::new(Discipline::new(shell.prompt(), echo), fds),
+            wake,
+            holdings,
             pace: Pace::new(core.lane.clone()),
             writer: Writer::default(),
             running: None,
@@ -106,15 +113,22 @@ impl HumanSession {
     /// One turn: run, read, answer, write, until something must be waited for.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         self.wake.register(cx.waker());
+        self.give();
+        if self.holdings.lets_others_give(cx) {
+            return Poll::Pending;
+        }
         let turn = self.poll_lines(cx);
         if self.doomed.is_none()
             && let Err(end) = self.writer.poll_flush(&self.connection, self.core.limits.stall, cx)
         {
             self.doom(end);
         }
+        let held = self.held();
+        self.holdings.memory.set(held, 0);
+        self.give();
         let over = self.doomed.is_some();
         // Output that has just been written below the mark lets input in again.
-        let room = self.writer.len() <= self.core.limits.outbox;
+        let room = self.writer.len() <= self.holdings.mark(self.core.limits.outbox);
         self.pace.settle(if over { Turn::Over } else { turn }, room, cx);
         self.state.gauge(usize::from(self.running.is_some()), self.writer.len());
         if self.running.is_some() {
@@ -146,7 +160,7 @@ impl HumanSession {
             if self.running.is_some() {
                 return Turn::Waiting;
             }
-            if self.writer.len() > self.core.limits.outbox {
+            if self.writer.len() > self.holdings.mark(self.core.limits.outbox) {
                 return Turn::Full;
             }
             if left == 0 {
@@ -223,6 +237,7 @@ impl HumanSession {
     /// A line has been executed. `None`: the shell panicked.
     fn answer(&mut self, text: Option<String>) {
         self.state.count(text.is_some());
+        self.holdings.replies(self.writer.len());
         self.say(text.as_deref().unwrap_or(PANICKED));
         // What comes behind the last answer is the end, not a prompt.
         if !self.is_closing() {
@@ -258,6 +273,24 @@ impl HumanSession {
         self.writer.give_up();
         self.cut_off = true;
         self.doomed = Some(end);
+    }
+
+    fn held(&mut self) -> usize {
+        self.input.held_bytes() + self.holdings.output(self.writer.len(), self.writer.capacity())
+    }
+
+    /// Gives when told to, as a QMP session does: output that is not one answer, or the session; fds that were not taken.
+    fn give(&mut self) {
+        while self.holdings.memory.is_told() {
+            let before = self.held();
+            if !self.holdings.lets_pass() {
+                self.doom(End::OverBudget);
+            }
+            let held = self.held();
+            let fixed = if held < before { 0 } else { held };
+            self.holdings.memory.settle(held, fixed);
+        }
+        give_fds(&self.state, self.input.fds(), std::iter::empty());
     }
 
     fn is_closing(&self) -> bool {

@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 
+use budget::Holder;
 use chardev::{Connection, Received, Taken};
 use qmp_command::PendingFds;
 use qmp_protocol::{Decoder, Message};
@@ -57,6 +58,8 @@ pub(crate) trait Framing {
     fn next(&mut self, bytes: &mut &[u8]) -> Option<Self::Message>;
     /// Forgets the beginning of a message.
     fn reset(&mut self);
+    /// Memory that it takes up and that its client can make large.
+    fn held_bytes(&self) -> usize;
 }
 
 impl Framing for Decoder {
@@ -68,6 +71,10 @@ impl Framing for Decoder {
 
     fn reset(&mut self) {
         Self::reset(self);
+    }
+
+    fn held_bytes(&self) -> usize {
+        Self::held_bytes(self)
     }
 }
 
@@ -127,6 +134,8 @@ pub(crate) struct Input<F: Framing> {
     framing: F,
     chunk: Chunk,
     pending: PendingFds,
+    /// Fds that come are charged here.
+    fds: Holder,
     ended: bool,
     /// Bytes that nobody has paid for yet; see [`Input::take_cost`].
     unpaid: usize,
@@ -138,11 +147,12 @@ pub(crate) struct Input<F: Framing> {
 const BYTES_PER_REQUEST: usize = 1024;
 
 impl<F: Framing> Input<F> {
-    pub(crate) fn new(framing: F) -> Self {
+    pub(crate) fn new(framing: F, fds: Holder) -> Self {
         Self {
             framing,
             chunk: Chunk::default(),
             pending: PendingFds::default(),
+            fds,
             ended: false,
             unpaid: 0,
             lost_fds: false,
@@ -152,6 +162,16 @@ impl<F: Framing> Input<F> {
     /// What finds messages.
     pub(crate) fn framing(&mut self) -> &mut F {
         &mut self.framing
+    }
+
+    /// Memory that it takes up.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.framing.held_bytes() + self.chunk.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    /// The fds that have come and were not taken, and who holds them.
+    pub(crate) fn fds(&mut self) -> (&PendingFds, &mut Holder) {
+        (&self.pending, &mut self.fds)
     }
 
     /// Counts as so many bytes read: what was done for them took longer than reading them.
@@ -257,6 +277,19 @@ impl<F: Framing> Input<F> {
         Ok(Filled::Decoded(message))
     }
 
+    /// Fds have come, which replace those that were there. If they are too many for the plane and this session has most, they
+    /// are closed, and whoever looks for one learns of it.
+    fn take_fds(&mut self, fds: Vec<OwnedFd>) {
+        let account = self.fds.account();
+        let charged = fds.into_iter().map(|fd| fd_closer::Received::charged(fd, account.charge(1)));
+        self.pending = PendingFds::received(charged.collect());
+        self.fds.enforce();
+        if self.fds.is_told() {
+            self.pending.refuse();
+            self.fds.settle_charges();
+        }
+    }
+
     /// Takes bytes that were shown, and what fds come with them.
     fn receive_exactly(&mut self, source: &impl Source, mut buf: &mut [u8]) -> io::Result<()> {
         while !buf.is_empty() {
@@ -279,7 +312,7 @@ impl<F: Framing> Input<F> {
             } else if received.fds {
                 // Each was installed, and will be closed.
                 self.unpaid += fds.len() * BYTES_PER_REQUEST / 4;
-                self.pending = PendingFds::new(fds);
+                self.take_fds(fds);
             }
             if received.len == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

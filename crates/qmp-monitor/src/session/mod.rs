@@ -11,12 +11,14 @@
 //! * Events are written before any reply that completes after they were raised.
 //!
 //! Pressure: above [`SessionLimits::outbox`] bytes of output the session reads nothing more. A session ends, with a
-//! logged reason, when its events exceed their bound or its peer takes no byte for [`SessionLimits::stall`].
+//! logged reason, when its events exceed their bound or its peer takes no byte for [`SessionLimits::stall`]. What all
+//! sessions hold together is bounded too, and the one that holds most gives: see [`giving`].
 //!
 //! Cancel-safety: the future must not be dropped while a handler runs, as that would stop the handler half way. It
 //! ends by itself when its client leaves and when its monitor or the plane closes, in any case after the running handler
 //! has ended.
 
+pub(crate) mod giving;
 pub(crate) mod input;
 mod outbox;
 mod output;
@@ -43,10 +45,12 @@ use qmp_protocol::{
 
 pub use self::state::{Mode, QmpSession};
 
+use self::giving::{Queued, is_sprawling, too_large};
 use self::input::{Arrival, Input, Next};
 pub(crate) use self::pace::Lane;
 use self::pace::{Pace, Turn};
 use self::writer::Writer;
+use crate::budgets::Holdings;
 use crate::core::Core;
 use crate::events::{Subscription, WakeHandle};
 
@@ -88,6 +92,8 @@ pub(crate) enum End {
     EventOverflow,
     /// The peer took nothing for too long.
     Stalled,
+    /// The plane's sessions held too much, and this one most, in output.
+    OverBudget,
     /// The transport failed.
     Transport(io::Error),
 }
@@ -95,7 +101,7 @@ pub(crate) enum End {
 impl End {
     /// Whether the session was ended against its client's will.
     pub(crate) fn is_forced(&self) -> bool {
-        matches!(self, Self::EventOverflow | Self::Stalled)
+        matches!(self, Self::EventOverflow | Self::Stalled | Self::OverBudget)
     }
 }
 
@@ -106,6 +112,9 @@ impl fmt::Display for End {
             Self::Closed => f.write_str("the monitor closes"),
             Self::EventOverflow => f.write_str("too many events waited for the client"),
             Self::Stalled => f.write_str("the client took nothing for too long"),
+            Self::OverBudget => f.write_str(
+                "the plane's budget of memory is used up, most of it by what the client does not take",
+            ),
             Self::Transport(error) => write!(f, "the connection failed: {error}"),
         }
     }
@@ -115,6 +124,11 @@ impl fmt::Display for End {
 struct Running {
     call: RouteFuture,
     id: Option<Value>,
+    format: Format,
+    /// What its arguments take up; those that it needs no more are counted until it ends.
+    bytes: usize,
+    /// What fds it can see.
+    fds: PendingFds,
 }
 
 /// A session over a connection; a future that ends with the session.
@@ -129,7 +143,8 @@ pub(crate) struct Session {
     wake: WakeHandle,
     running: Option<Running>,
     overtaking: Option<Running>,
-    queue: VecDeque<Arrival>,
+    queue: VecDeque<Queued>,
+    holdings: Holdings,
     pace: Pace,
     doomed: Option<End>,
     /// What the client was to get was dropped.
@@ -148,9 +163,13 @@ impl Session {
         let mut writer = Writer::default();
         core.greet(writer.buffer(), format);
         let pace = Pace::new(core.lane.clone());
+        let wake = core.events.sleeper();
+        let (holdings, fds) = Holdings::new(&core, &wake);
+        state.counted_by(&holdings.memory, &fds);
         Self {
-            input: Input::new(Decoder::new(core.limits.json.clone())),
-            wake: core.events.sleeper(),
+            input: Input::new(Decoder::new(core.limits.json.clone()), fds),
+            wake,
+            holdings,
             connection,
             core,
             state,
@@ -177,13 +196,18 @@ impl Session {
     /// One turn: run, read, answer, write, until something must be waited for.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         self.wake.register(cx.waker());
+        self.give(cx);
+        if self.holdings.lets_others_give(cx) {
+            return Poll::Pending;
+        }
         let turn = self.poll_requests(cx);
-        if let Some(end) = self.poll_output(cx) {
-            self.doom(end);
+        self.write(cx);
+        if self.account(cx) {
+            self.write(cx);
         }
         let over = self.doomed.is_some();
         // Output that has just been written below the mark lets input in again.
-        let room = self.writer.len() <= self.core.limits.outbox;
+        let room = self.writer.len() <= self.mark();
         self.pace.settle(if over { Turn::Over } else { turn }, room, cx);
         let running = usize::from(self.running.is_some()) + usize::from(self.overtaking.is_some());
         self.state.gauge(self.queue.len() + running, self.writer.len());
@@ -200,6 +224,17 @@ impl Session {
         Poll::Pending
     }
 
+    fn write(&mut self, cx: &mut TaskContext<'_>) {
+        if let Some(end) = self.poll_output(cx) {
+            self.doom(end);
+        }
+    }
+
+    /// Output above which nothing is read.
+    fn mark(&self) -> usize {
+        self.holdings.mark(self.core.limits.outbox)
+    }
+
     /// Runs commands and takes requests, as far as it goes without waiting.
     fn poll_requests(&mut self, cx: &mut TaskContext<'_>) -> Turn {
         let share = self.pace.poll_share(cx);
@@ -214,15 +249,15 @@ impl Session {
                 self.hang_up();
             }
             if self.running.is_none()
-                && let Some(arrival) = self.queue.pop_front()
+                && let Some(queued) = self.queue.pop_front()
             {
-                self.start(arrival, cx);
+                self.start(queued.arrival, cx);
                 continue;
             }
             if self.overtaking.is_some() {
                 return Turn::Waiting;
             }
-            if self.writer.len() > self.core.limits.outbox {
+            if self.writer.len() > self.mark() {
                 return Turn::Full;
             }
             let waiting = self.running.is_some();
@@ -252,13 +287,12 @@ impl Session {
     fn accept(&mut self, arrival: Arrival, cx: &mut TaskContext<'_>) {
         match arrival.message {
             Message::Request(request) if request.oob => {
-                let running = self.call(request, arrival.fds);
-                self.overtaking = self.first_poll(running, cx);
+                self.overtaking = self.call(request, arrival.fds, cx);
             }
             Message::Malformed(malformed) if malformed.oob => {
                 self.refuse(&malformed.error, malformed.id.as_ref())
             }
-            _ if self.running.is_some() => self.queue.push_back(arrival),
+            _ if self.running.is_some() => self.queue.push_back(Queued::new(arrival)),
             _ => self.start(arrival, cx),
         }
     }
@@ -271,17 +305,31 @@ impl Session {
                 if self.state.mode() == Mode::Negotiating && request.execute != "qmp_capabilities" {
                     return self.refuse(&expecting_negotiation(), request.id.as_ref());
                 }
-                let running = self.call(request, fds);
-                self.running = self.first_poll(running, cx);
+                self.running = self.call(request, fds, cx);
             }
         }
     }
 
-    fn call(&self, request: Request, fds: PendingFds) -> Running {
+    /// Starts a command; `None` when it is done already.
+    fn call(&mut self, request: Request, fds: PendingFds, cx: &mut TaskContext<'_>) -> Option<Running> {
+        let bytes = request.heap_bytes();
+        let format = self.format_for(request.id.as_ref());
         let Request { execute, oob, arguments, id } = request;
+        if !self.admits(bytes) {
+            self.refuse(&too_large(), id.as_ref());
+            return None;
+        }
         tracing::trace!(session = self.state.id(), command = execute.escape_debug().to_string(), ?arguments);
-        let context = Context::new(self.state.clone()).with_fds(fds).with_oob(oob).with_format(self.format);
-        Running { call: self.core.router.call(&execute, arguments, context), id }
+        let context =
+            Context::new(self.state.clone()).with_fds(fds.clone()).with_oob(oob).with_format(format);
+        let call = self.core.router.call(&execute, arguments, context);
+        self.first_poll(Running { call, id, format, bytes, fds }, cx)
+    }
+
+    /// How a reply with this id is written.
+    fn format_for(&self, id: Option<&Value>) -> Format {
+        let pretty = self.format == Format::Pretty && !is_sprawling(id);
+        if pretty { Format::Pretty } else { Format::Compact }
     }
 
     /// Most commands are done the first time they are asked; what is not goes on being polled.
@@ -289,7 +337,7 @@ impl Session {
         match Pin::new(&mut running.call).poll(cx) {
             Poll::Pending => Some(running),
             Poll::Ready(outcome) => {
-                self.answer(outcome, running.id.as_ref());
+                self.answer(outcome, running.id.as_ref(), running.format);
                 None
             }
         }
@@ -304,12 +352,13 @@ impl Session {
         }
     }
 
-    fn answer(&mut self, outcome: Outcome, id: Option<&Value>) {
+    fn answer(&mut self, outcome: Outcome, id: Option<&Value>, format: Format) {
+        self.holdings.replies(self.writer.len());
         self.write_events(usize::MAX);
         self.state.count(outcome.is_ok());
         match outcome {
-            Ok(payload) => encode_return(self.writer.buffer(), &payload, id, self.format),
-            Err(error) => encode_error(self.writer.buffer(), &error, id, self.format),
+            Ok(payload) => encode_return(self.writer.buffer(), &payload, id, format),
+            Err(error) => encode_error(self.writer.buffer(), &error, id, format),
         }
         if self.events.is_none() && self.doomed.is_none() && self.state.mode() != Mode::Negotiating {
             self.negotiated();
@@ -317,9 +366,11 @@ impl Session {
     }
 
     fn refuse(&mut self, error: &Error, id: Option<&Value>) {
+        self.holdings.replies(self.writer.len());
         self.write_events(usize::MAX);
         self.state.count(false);
-        encode_error(self.writer.buffer(), error, id, self.format);
+        let format = self.format_for(id);
+        encode_error(self.writer.buffer(), error, id, format);
     }
 
     /// Events come from now on, none from before.

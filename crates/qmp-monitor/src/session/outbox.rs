@@ -59,6 +59,11 @@ impl Outbox {
         self.bytes.len() - self.written
     }
 
+    /// What the buffer takes up.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

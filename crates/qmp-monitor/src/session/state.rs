@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use budget::{Account, Holder};
 use fd_registry::NamedFds;
 use qmp_command::policy::Policy;
-use qmp_command::{Peer, Session};
+use qmp_command::{LogGate, Peer, Session};
 
 /// How far the negotiation of capabilities has come. It only ever goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub struct QmpSession {
     errors: AtomicU64,
     queued: AtomicUsize,
     outbox: AtomicUsize,
+    refusals: Arc<LogGate>,
+    /// Where its memory and its fds are counted.
+    accounts: OnceLock<[Account; 2]>,
     attached: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -60,15 +64,27 @@ impl QmpSession {
             errors: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             outbox: AtomicUsize::new(0),
+            refusals: Arc::default(),
+            accounts: OnceLock::new(),
             attached: OnceLock::new(),
         })
+    }
+
+    /// Tells where its memory and its fds are counted.
+    pub(crate) fn counted_by(&self, memory: &Holder, fds: &Holder) {
+        self.accounts.get_or_init(|| [memory.account(), fds.account()]);
     }
 
     /// A session of the same client for a call inside a call: same monitor, same credentials, in-band, with named fds of
     /// its own, of which there are none yet.
     #[must_use]
     pub fn throw_away(&self) -> Arc<Self> {
-        Self::new(self.monitor.clone(), self.peer, Mode::InBand, Arc::default(), self.policy.clone())
+        let state =
+            Self::new(self.monitor.clone(), self.peer, Mode::InBand, Arc::default(), self.policy.clone());
+        // Nobody else has it yet.
+        let mut state = Arc::into_inner(state).unwrap_or_else(|| unreachable!("it is new"));
+        state.refusals = self.refusals.clone();
+        Arc::new(state)
     }
 
     /// What another layer keeps with the session: one value, made when it is first asked for. `None` when it was asked
@@ -140,6 +156,16 @@ impl QmpSession {
         self.outbox.load(Ordering::Relaxed)
     }
 
+    /// Bytes of memory that are counted for it: see [`Budgets`](crate::Budgets).
+    pub fn held_bytes(&self) -> usize {
+        self.accounts.get().map_or(0, |[memory, _]| memory.held())
+    }
+
+    /// Fds that its client sent and that are not closed, wherever they are by now.
+    pub fn held_fds(&self) -> usize {
+        self.accounts.get().map_or(0, |[_, fds]| fds.held())
+    }
+
     /// Requests answered so far, refused ones included.
     pub fn commands_served(&self) -> u64 {
         self.commands.load(Ordering::Relaxed)
@@ -166,6 +192,10 @@ impl Session for QmpSession {
 
     fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    fn refusals(&self) -> Option<&LogGate> {
+        Some(&self.refusals)
     }
 
     fn as_any(&self) -> &dyn Any {

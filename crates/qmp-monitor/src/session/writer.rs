@@ -32,6 +32,11 @@ impl Writer {
         self.outbox.len()
     }
 
+    /// Memory that they take up.
+    pub(crate) fn capacity(&self) -> usize {
+        self.outbox.capacity()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.outbox.is_empty()
     }

@@ -1,0 +1,130 @@
+//! What the sessions of a plane may make it hold, all together.
+//!
+//! Memory and fds are counted by a [`Budget`] each. A session accounts for itself at the end of a turn ([`Holdings`]):
+//! what it holds of unfinished input, of requests that wait or run, and of output. Fds are charged one by one from when
+//! they arrive until they are closed, wherever they are by then: pending, named, or in a set.
+//!
+//! A session that is told to give does so on its own task, where its state is: see `session/giving.rs`. Others let it have
+//! its turn first, once, so that what is made meanwhile does not add up.
+
+use std::task::Context;
+
+use budget::{Budget, Exempt, Holder};
+use rustix::process::{Resource, getrlimit};
+
+use crate::core::Core;
+use crate::events::WakeHandle;
+
+/// What the sessions of a plane may make it hold, all together. `usize::MAX` for no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Budgets {
+    /// Bytes of memory: unfinished input, requests that wait and run, output that was not taken.
+    pub memory: usize,
+    /// File descriptors that clients sent and that are not closed, or an author's own.
+    pub fds: usize,
+}
+
+/// The part of the limit of fds that clients may fill.
+const FDS_SHARE: u64 = 4;
+
+/// A session is let alone with this part of the budget of fds: with 64 of them, as much again as the budget.
+const FDS_FLOORS: usize = 64;
+
+impl Default for Budgets {
+    /// 256 MiB, and a quarter of the fds that the process may open as of now (`RLIMIT_NOFILE`, the soft limit).
+    fn default() -> Self {
+        let fds = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |limit| limit / FDS_SHARE);
+        Self { memory: 256 << 20, fds: usize::try_from(fds).unwrap_or(usize::MAX) }
+    }
+}
+
+impl Budgets {
+    /// Another limit of memory, in bytes.
+    #[must_use]
+    pub fn memory(self, memory: usize) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// Another number of fds.
+    #[must_use]
+    pub fn fds(self, fds: usize) -> Self {
+        Self { fds, ..self }
+    }
+
+    pub(crate) fn budgets(&self) -> [Budget; 2] {
+        [Budget::new(self.memory), Budget::with_floor(self.fds, self.fds / FDS_FLOORS)]
+    }
+}
+
+/// What the sessions of a plane hold. See [`Budgets`], which it is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory.
+    pub memory: usize,
+    /// File descriptors.
+    pub fds: usize,
+}
+
+/// What one session holds, and how it is counted.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    pub(crate) memory: Holder,
+    /// Its output, one reply of any size, is not counted.
+    exempt: Option<Exempt>,
+    /// All of its output that matters is one reply.
+    lone_reply: bool,
+    /// It has let others have their turn.
+    yielded: bool,
+    budget: Budget,
+}
+
+impl Holdings {
+    /// A session's holdings, and who holds its fds.
+    pub(crate) fn new(core: &Core, wake: &WakeHandle) -> (Self, Holder) {
+        let memory = core.memory.holder(wake.waker());
+        let fds = core.fds.holder(wake.waker());
+        let budget = core.memory.clone();
+        (Self { memory, exempt: None, lone_reply: false, yielded: false, budget }, fds)
+    }
+
+    /// Whether others must give before this session does anything. Once only: then the task is woken, and goes on. Costs
+    /// one load as long as there is enough for all.
+    pub(crate) fn lets_others_give(&mut self, cx: &mut Context<'_>) -> bool {
+        let pressed = self.budget.is_pressed() && !self.memory.is_told();
+        let yields = pressed && !self.yielded;
+        self.yielded = yields;
+        if yields {
+            cx.waker().wake_by_ref();
+        }
+        yields
+    }
+
+    /// Notes that a reply is about to be added to so many bytes of output.
+    pub(crate) fn replies(&mut self, waiting: usize) {
+        self.lone_reply = waiting <= self.budget.floor();
+    }
+
+    /// How much output may wait before nothing more is read.
+    pub(crate) fn mark(&self, limit: usize) -> usize {
+        let pressed = self.exempt.is_some() || self.budget.is_over();
+        if pressed { limit.min(self.budget.floor()) } else { limit }
+    }
+
+    /// What of the output counts, of `waiting` bytes in a buffer of `capacity`.
+    pub(crate) fn output(&mut self, waiting: usize, capacity: usize) -> usize {
+        if waiting <= self.budget.floor() {
+            self.exempt = None;
+        }
+        if self.exempt.is_some() { 0 } else { capacity }
+    }
+
+    /// What to do with output that is too much: whether it passes all the same, as the one reply of any size that always does.
+    pub(crate) fn lets_pass(&mut self) -> bool {
+        if self.lone_reply && self.exempt.is_none() {
+            self.exempt = self.memory.exempt();
+            return self.exempt.is_some();
+        }
+        false
+    }
+}
