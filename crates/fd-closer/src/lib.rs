@@ -59,6 +59,35 @@ fn close_charged(mut closing: Closing) {
     }
 }
 
+/// Closes a listening unix socket that nobody else listens on. Connections that were not accepted hold what their
+/// clients have sent, descriptors too, so they are closed by [`close`]; the socket's name is free when this returns, and
+/// nobody connects to it any more.
+///
+/// The socket must be non-blocking. If connections cannot be taken out of it (no descriptor is free), it is closed by
+/// [`close`] too, and an abstract name of its is free a moment later.
+pub fn close_listener(socket: OwnedFd) {
+    use rustix::io::Errno;
+    use rustix::net::{Shutdown, SocketFlags, accept_with};
+
+    // From now on connecting is refused, so the queue only gets shorter.
+    if rustix::net::shutdown(&socket, Shutdown::Both).is_err() {
+        return close(socket);
+    }
+    loop {
+        match accept_with(&socket, SocketFlags::CLOEXEC) {
+            Ok(client) => {
+                // Its peer sees the end now. An error says that it has gone.
+                let _ = rustix::net::shutdown(&client, Shutdown::Both);
+                close(client);
+            }
+            Err(Errno::INTR) => {}
+            // Nothing is left, and nothing will come.
+            Err(Errno::AGAIN | Errno::INVAL) => return drop(socket),
+            Err(_) => return close(socket),
+        }
+    }
+}
+
 /// Closes descriptors as [`close`] does.
 pub fn close_all(fds: impl IntoIterator<Item = OwnedFd>) {
     fds.into_iter().for_each(close);
@@ -126,5 +155,62 @@ impl Drop for Received {
         if let Some(fd) = self.fd.take() {
             close_charged(Closing { fd, charge: self.charge.take() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, Read, Write};
+    use std::mem::MaybeUninit;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+        SocketType, bind, connect, listen, sendmsg, socket_with,
+    };
+
+    use super::*;
+
+    fn socket() -> OwnedFd {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
+    }
+
+    /// A socket in flight to the listener, in a connection that was not accepted, lingers for 20 s when it is closed.
+    #[test]
+    fn a_listeners_close_waits_for_nothing_in_its_backlog_and_frees_its_name() {
+        let name = format!("fd-closer-test-{}", std::process::id());
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        let listener = socket();
+        bind(&listener, &address).unwrap();
+        listen(&listener, 8).unwrap();
+
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut lingering = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let (_peer, _) = tcp.accept().unwrap();
+        rustix::net::sockopt::set_socket_linger(&lingering, Some(Duration::from_secs(20))).unwrap();
+        lingering.set_nonblocking(true).unwrap();
+        while lingering.write(&[7; 65536]).is_ok() {}
+        lingering.set_nonblocking(false).unwrap();
+
+        let client = socket();
+        connect(&client, &address).unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [lingering.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        sendmsg(&client, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        drop(lingering);
+
+        let before = Instant::now();
+        close_listener(listener);
+        assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+        let again = socket();
+        bind(&again, &address).expect("the name is free");
+        let mut client = std::os::unix::net::UnixStream::from(client);
+        client.set_nonblocking(false).unwrap();
+        let end = client.read(&mut [0]);
+        assert!(matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
     }
 }
