@@ -93,9 +93,8 @@ impl Connection {
         self.stream.try_recv(buf, fds)
     }
 
-    /// Reads bytes, with no room for descriptors: should some come, the kernel closes them. For bytes that a look has
-    /// shown to carry none, and for what cannot carry any. Returns 0 when the peer has closed its side. `buf` must not
-    /// be empty.
+    /// Reads bytes only: descriptors that come with them are closed, where nobody waits. Returns 0 when the peer has closed
+    /// its side. `buf` must not be empty.
     ///
     /// # Errors
     /// `WouldBlock`, or what the socket says.

@@ -1,7 +1,8 @@
 //! Two open files, one read and one written, as one stream: stdin and stdout, two fifos, a file that is only written.
 //!
 //! Each may be anything: a terminal, fifo or socket is polled and made non-blocking, a regular file or `/dev/null`
-//! (which epoll refuses) is always ready.
+//! (which epoll refuses) is always ready. Whoever else has it may make it blocking again at any moment (a client may have
+//! passed it, for an fd set), so that is not what is relied on: see [`nowait`].
 
 use std::any::Any;
 use std::io;
@@ -14,6 +15,7 @@ use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
 use crate::aside::Aside;
+use crate::nowait;
 
 /// What must live as long as a stream, and end after it.
 pub(crate) type Keep = Box<dyn Any + Send + Sync>;
@@ -22,6 +24,7 @@ pub(crate) type Keep = Box<dyn Any + Send + Sync>;
 pub(crate) struct Duplex {
     /// `None`: there is never any input, and no end of it.
     input: Option<Input>,
+    input_is_socket: bool,
     output: Output,
     output_is_socket: bool,
     /// Last: it ends when the files are closed.
@@ -43,9 +46,10 @@ impl Duplex {
     /// Takes two files, which may be one open file. What can be polled becomes non-blocking, which reaches everybody
     /// who has it.
     pub(crate) fn new(input: Option<OwnedFd>, output: OwnedFd, keep: Option<Keep>) -> io::Result<Self> {
+        let is_socket = |fd: &OwnedFd| rustix::net::sockopt::socket_type(fd).is_ok();
+        let (input_is_socket, output_is_socket) = (input.as_ref().is_some_and(is_socket), is_socket(&output));
         let input = input.map(Input::new).transpose()?;
-        let output_is_socket = rustix::net::sockopt::socket_type(&output).is_ok();
-        Ok(Self { input, output: Output::new(output)?, output_is_socket, _keep: keep })
+        Ok(Self { input, input_is_socket, output: Output::new(output)?, output_is_socket, _keep: keep })
     }
 
     /// What is read.
@@ -72,22 +76,23 @@ impl Duplex {
     }
 
     pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut read = |fd: BorrowedFd<'_>| Ok(retry_on_intr(|| rustix::io::read(fd, &mut *buf))?);
         match &self.input {
-            Some(Input::Polled(receiver)) => receiver.try_io(|| read(receiver.as_fd())),
-            Some(Input::AlwaysReady(fd)) => read(fd.as_fd()),
+            Some(Input::Polled(receiver)) if self.input_is_socket => {
+                receiver.try_io(|| crate::scm::receive_plain(receiver.as_fd(), buf))
+            }
+            Some(Input::Polled(receiver)) => receiver.try_io(|| nowait::read(receiver.as_fd(), buf)),
+            Some(Input::AlwaysReady(fd)) => Ok(retry_on_intr(|| rustix::io::read(fd, &mut *buf))?),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
     pub(crate) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        let write = |fd: BorrowedFd<'_>| match self.output_is_socket {
-            true => crate::scm::transmit(fd, buf),
-            false => Ok(retry_on_intr(|| rustix::io::write(fd, buf))?),
-        };
         match &self.output {
-            Output::Polled(sender) => sender.try_io(|| write(sender.as_fd())),
-            Output::AlwaysReady(fd) => write(fd.as_fd()),
+            Output::Polled(sender) if self.output_is_socket => {
+                sender.try_io(|| crate::scm::transmit(sender.as_fd(), buf))
+            }
+            Output::Polled(sender) => sender.try_io(|| nowait::write(sender.as_fd(), buf)),
+            Output::AlwaysReady(fd) => Ok(retry_on_intr(|| rustix::io::write(fd, buf))?),
         }
     }
 }

@@ -55,6 +55,7 @@ mod given;
 pub mod inherited;
 mod listener;
 mod log;
+mod nowait;
 mod opener;
 mod scm;
 mod shared;

@@ -11,8 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recv, recvmsg,
-    send,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recvmsg, send,
 };
 
 /// The most descriptors that one message can carry (`SCM_MAX_FD` of Linux).
@@ -75,7 +74,8 @@ pub(crate) fn take(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Taken> {
     if shown.fds || shown.len == 0 {
         return Ok(if shown.fds { Taken::Fds(shown.len) } else { Taken::Bytes(0) });
     }
-    // What has been shown is there and has no descriptors, whatever arrived meanwhile.
+    // What has been shown is there and has no descriptors, whatever arrived meanwhile: unless others who have the socket
+    // read it too, or have moved what a look begins at.
     receive_plain(fd, &mut buf[..shown.len]).map(Taken::Bytes)
 }
 
@@ -98,9 +98,19 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>
     Ok(Received { len: bytes, fds: fds.len() > before, truncated })
 }
 
-/// Reads bytes. Descriptors that come with them are dropped by the kernel, so the caller has looked first.
+/// Reads bytes. Descriptors that come with them all the same are closed, by [`fd_closer`]: without room for them the kernel
+/// would close them on this thread, and a close can block.
 pub(crate) fn receive_plain(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    Ok(recv(fd, buf, RecvFlags::DONTWAIT)?.1)
+    let mut control = Aligned([MaybeUninit::uninit(); ROOM]);
+    let mut control = RecvAncillaryBuffer::new(&mut control.0);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(unwanted) = message {
+            fd_closer::close_all(unwanted);
+        }
+    }
+    Ok(received.bytes)
 }
 
 /// Writes what fits.
