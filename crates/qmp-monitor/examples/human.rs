@@ -1,5 +1,5 @@
-//! A human monitor with a shell of one's own: `cargo run -p qmp-monitor --example human` on this terminal, with a PATH as
-//! its argument on a socket there, for `socat -,raw,echo=0 UNIX-CONNECT:PATH` from several terminals.
+//! A human monitor with a shell of one's own: `cargo run -p qmp-monitor --features human --example human` on this
+//! terminal, with a PATH as its argument on a socket there, for `socat -,raw,echo=0 UNIX-CONNECT:PATH` from several terminals.
 //!
 //! Lines can be edited, TAB completes, the arrows go through the history; `quit` (or Ctrl-C here) ends the program.
 

@@ -1,7 +1,9 @@
 //! What all monitors of one plane share.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+#[cfg(feature = "human")]
+use std::sync::OnceLock;
 
 use budget::Budget;
 use qmp_command::Router;
@@ -10,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::budgets::{Budgets, Usage};
 use crate::events::EventHub;
+#[cfg(feature = "human")]
 use crate::human::Shell;
 use crate::session::{Lane, SessionLimits};
 
@@ -26,6 +29,7 @@ pub struct Core {
     pub(crate) lane: Lane,
     pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
+    #[cfg(feature = "human")]
     shell: OnceLock<Arc<dyn Shell>>,
 }
 
@@ -67,6 +71,7 @@ impl Core {
             lane,
             runtime,
             greetings,
+            #[cfg(feature = "human")]
             shell: OnceLock::new(),
         })
     }
@@ -94,11 +99,13 @@ impl Core {
 
     /// Gives human monitors a shell: who executes their lines. Without one their clients are turned away. `false` when
     /// there was one already, which stays.
+    #[cfg(feature = "human")]
     pub fn set_shell(&self, shell: Arc<dyn Shell>) -> bool {
         self.shell.set(shell).is_ok()
     }
 
     /// Who executes the lines of human monitors.
+    #[cfg(feature = "human")]
     pub fn shell(&self) -> Option<&Arc<dyn Shell>> {
         self.shell.get()
     }

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::core::Core;
+#[cfg(feature = "human")]
 use crate::human::HumanSession;
 use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
 
@@ -34,13 +35,15 @@ pub enum NamedFdsScope {
 /// Called when the last of a monitor's clients has left. On the monitor's task: it must not block.
 type OnIdle = Arc<dyn Fn() + Send + Sync>;
 
-/// What a monitor speaks.
+/// What a monitor speaks. A feature of this crate adds to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MonitorMode {
     /// QMP.
     #[default]
     Control,
     /// Lines, for people: see [`human`](crate::human).
+    #[cfg(feature = "human")]
     Readline {
         /// Whether the client's keys are echoed and edit the line, as always in QEMU 7.2. If not, lines are taken as they
         /// come.
@@ -83,6 +86,7 @@ impl MonitorConfig {
     }
 
     /// A human monitor, with or without echo and editing. The core needs a [shell](Core::set_shell).
+    #[cfg(feature = "human")]
     #[must_use]
     pub fn readline(mut self, echo: bool) -> Self {
         self.mode = MonitorMode::Readline { echo };
@@ -92,7 +96,7 @@ impl MonitorConfig {
     /// Whether it is a human monitor.
     #[must_use]
     pub fn is_human(&self) -> bool {
-        matches!(self.mode, MonitorMode::Readline { .. })
+        !matches!(self.mode, MonitorMode::Control)
     }
 
     /// With indented replies.
@@ -292,6 +296,7 @@ impl Serving {
         }
         let mode = match self.mode {
             MonitorMode::Control => Mode::Negotiating,
+            #[cfg(feature = "human")]
             MonitorMode::Readline { .. } => Mode::InBand,
         };
         // A client that somebody handed in has none of the names that others gave.
@@ -310,6 +315,7 @@ impl Serving {
                 let session = Session::new(connection, core, state.clone(), format, closing);
                 self.spawn(state, session, Session::park);
             }
+            #[cfg(feature = "human")]
             MonitorMode::Readline { echo } => {
                 let Some(shell) = core.shell().cloned() else {
                     tracing::error!(

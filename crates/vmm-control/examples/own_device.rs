@@ -1,5 +1,5 @@
 //! A VMM with an object type, a device type and a human-monitor command of its own:
-//! `cargo run -p vmm-control --example own_device`.
+//! `cargo run -p vmm-control --features hmp --example own_device`.
 //!
 //! Its disks are throttled: a disk names a throttle, and while the disk is plugged that throttle cannot be deleted.
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::chardevs::Chardevs;
 use crate::commands::{self, CommandLineOption};
 use crate::display::{Acceptor, DisplayProtocol};
+#[cfg(feature = "hmp")]
 use crate::hmp::{Human, HumanCommand, HumanShell, HumanTableError};
 use crate::introspect::{DescribeError, Interface};
 use crate::machine::{AnyMachine, Machine};
@@ -40,6 +41,7 @@ pub enum BuildError {
     #[error("the interface cannot be described: {0}")]
     Interface(#[from] DescribeError),
     /// A human command is wrong.
+    #[cfg(feature = "hmp")]
     #[error(transparent)]
     Human(#[from] HumanTableError),
     /// A type of objects or devices is wrong.
@@ -51,6 +53,7 @@ pub enum BuildError {
 }
 
 type MakeCommand = Box<dyn FnOnce(&PlaneHandle) -> Command>;
+#[cfg(feature = "hmp")]
 type MakeHumanCommand = Box<dyn FnOnce(&PlaneHandle) -> HumanCommand>;
 
 /// Collects what a plane is made of. See [`ControlPlane::builder`].
@@ -67,6 +70,7 @@ pub struct Builder {
     authority: Option<Arc<dyn Authority>>,
     command_timeout: Option<std::time::Duration>,
     commands: Vec<MakeCommand>,
+    #[cfg(feature = "hmp")]
     human_commands: Vec<MakeHumanCommand>,
     events: Vec<EventSpec>,
     acceptors: HashMap<DisplayProtocol, Arc<dyn Acceptor>>,
@@ -97,6 +101,7 @@ impl Builder {
             authority: None,
             command_timeout: None,
             commands: Vec::new(),
+            #[cfg(feature = "hmp")]
             human_commands: Vec::new(),
             events: Vec::new(),
             acceptors: HashMap::new(),
@@ -168,12 +173,14 @@ impl Builder {
     }
 
     /// Adds a command of the author's own to the human monitor.
+    #[cfg(feature = "hmp")]
     #[must_use]
     pub fn human_command(self, command: HumanCommand) -> Self {
         self.human_command_with(move |_| command)
     }
 
     /// Adds a command to the human monitor that uses the plane.
+    #[cfg(feature = "hmp")]
     #[must_use]
     pub fn human_command_with(mut self, make: impl FnOnce(&PlaneHandle) -> HumanCommand + 'static) -> Self {
         self.human_commands.push(Box::new(make));
@@ -271,6 +278,7 @@ impl Builder {
             builtin::memory_backend_ram(),
             builtin::memory_backend_memfd(),
             builtin::monitor_qmp(&monitors, &chardevs),
+            #[cfg(feature = "hmp")]
             builtin::monitor_hmp(&monitors, &chardevs),
             #[cfg(feature = "vfio-user")]
             builtin::vfio_user_server(),
@@ -308,14 +316,17 @@ impl Builder {
         let handle = PlaneHandle::of(&shared);
         let authority = PhaseAuthority { phase: shared.phase.clone(), next: self.authority };
         let permit = Permit::new();
+        #[cfg(feature = "hmp")]
         let human_commands = self.human_commands.into_iter().map(|make| make(&handle)).collect();
+        #[cfg(feature = "hmp")]
         let human = Human::new(shared.clone(), permit.clone(), human_commands)?;
-        let mut router = Router::builder()
+        let router = Router::builder()
             .authority(Arc::new(authority))
             .permit(permit.clone())
-            .commands(commands::commands(&shared))
-            .command(commands::human_monitor_command(&human))
-            .commands(self.commands.into_iter().map(|make| make(&handle)));
+            .commands(commands::commands(&shared));
+        #[cfg(feature = "hmp")]
+        let router = router.command(commands::human_monitor_command(&human));
+        let mut router = router.commands(self.commands.into_iter().map(|make| make(&handle)));
         if let Some(limit) = self.command_timeout {
             router = router.timeout(limit);
         }
@@ -328,9 +339,17 @@ impl Builder {
         let core = Core::new(router, hub.clone(), &shared.version, self.limits);
         shared.monitors.connect(&core, &shared.objects, permit);
         shared.chardevs.connect(&shared.objects);
+        #[cfg(feature = "hmp")]
         core.set_shell(Arc::new(HumanShell::new(human.clone())));
         let fan_out = runtime.spawn(async move { hub.run().await });
-        Ok(ControlPlane { handle, core, human, interface, _fan_out: AbortOnDrop(fan_out) })
+        Ok(ControlPlane {
+            handle,
+            core,
+            #[cfg(feature = "hmp")]
+            human,
+            interface,
+            _fan_out: AbortOnDrop(fan_out),
+        })
     }
 }
 

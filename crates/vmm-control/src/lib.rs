@@ -5,6 +5,8 @@
 //! the built-in ones as equals; so do types of objects and devices, and commands for people. `docs/EMBEDDING.md` in the
 //! repository is the guide.
 //!
+//! Features are off unless asked for, and only add: `hmp` (monitors for people), `tcp`, `metrics`, `vfio-user`.
+//!
 //! ```
 //! use vmm_control::{Command, CommandError, Context, ControlPlane, EventSpec, Machine, QapiType, RunState};
 //! use serde::{Deserialize, Serialize};
@@ -59,6 +61,7 @@ mod chardevs;
 mod commands;
 mod display;
 mod hardware;
+#[cfg(feature = "hmp")]
 pub mod hmp;
 pub mod introspect;
 pub mod keyval;
@@ -96,6 +99,7 @@ pub use self::chardevs::{ChardevError, Chardevs};
 pub use self::commands::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub use self::display::{Acceptor, DisplayClient, DisplayProtocol};
 pub use self::hardware::{CpuPlace, IoPorts, Kvm, RtcChange, Target, Vcpu};
+#[cfg(feature = "hmp")]
 pub use self::hmp::{HumanArg, HumanArgs, HumanCommand, HumanContext};
 pub use self::machine::Machine;
 pub use self::monitors::MonitorError;
@@ -109,6 +113,6 @@ pub use self::run_state::{RunState, RunStateCell, ShutdownCause};
 struct Readme;
 
 /// Compiles and runs every block of the guide, one of which exports a device.
-#[cfg(all(doctest, feature = "vfio-user"))]
+#[cfg(all(doctest, feature = "hmp", feature = "vfio-user"))]
 #[doc = include_str!("../../../docs/EMBEDDING.md")]
 struct Embedding;

@@ -237,7 +237,9 @@ pub(crate) trait AnyMachine: Send + Sync + 'static {
     fn target(&self) -> Target;
     fn kvm(&self) -> Kvm;
     fn vcpus(&self) -> Vec<Vcpu>;
+    #[cfg(feature = "hmp")]
     fn status_note(&self) -> Option<String>;
+    #[cfg(feature = "hmp")]
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>>;
     fn wakeup(&self) -> Done<'_>;
     fn initialize(&self) -> Done<'_>;
@@ -277,10 +279,12 @@ impl<M: Machine> AnyMachine for M {
         Machine::vcpus(self)
     }
 
+    #[cfg(feature = "hmp")]
     fn status_note(&self) -> Option<String> {
         Machine::status_note(self)
     }
 
+    #[cfg(feature = "hmp")]
     fn io_ports(&self) -> Option<Arc<dyn IoPorts>> {
         Machine::io_ports(self)
     }

@@ -22,6 +22,7 @@ use crate::builder::Builder;
 use crate::chardevs::Chardevs;
 use crate::commands::{self, CommandLineOption, ShutdownData};
 use crate::display::{Acceptor, DisplayProtocol};
+#[cfg(feature = "hmp")]
 use crate::hmp::{Human, HumanShell};
 use crate::introspect::{Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
@@ -176,6 +177,7 @@ impl fmt::Debug for PlaneHandle {
 pub struct ControlPlane {
     pub(crate) handle: PlaneHandle,
     pub(crate) core: Arc<Core>,
+    #[cfg(feature = "hmp")]
     pub(crate) human: Arc<Human>,
     pub(crate) interface: Interface,
     pub(crate) _fan_out: AbortOnDrop,
@@ -226,6 +228,7 @@ impl ControlPlane {
     }
 
     /// A new session of the human monitor, for whoever reads lines.
+    #[cfg(feature = "hmp")]
     pub fn human_shell(&self) -> HumanShell {
         HumanShell::new(self.human.clone())
     }

@@ -175,6 +175,7 @@ impl<F: Framing> Input<F> {
     }
 
     /// Counts as so many bytes read: what was done for them took longer than reading them.
+    #[cfg(feature = "human")]
     pub(crate) fn charge(&mut self, bytes: usize) {
         self.unpaid += bytes;
     }

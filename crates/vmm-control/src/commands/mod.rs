@@ -4,6 +4,7 @@ mod add_client;
 mod chardev;
 mod devices;
 mod fds;
+#[cfg(feature = "hmp")]
 mod human;
 mod iothreads;
 mod machine;
@@ -26,8 +27,11 @@ use qmp_monitor::{EventSpec, qmp_capabilities};
 
 #[cfg(feature = "vfio-user")]
 pub(crate) use self::fds::take_named;
+#[cfg(feature = "hmp")]
 pub(crate) use self::fds::{close_fd, name_fd};
+#[cfg(feature = "hmp")]
 pub(crate) use self::human::human_monitor_command;
+#[cfg(feature = "hmp")]
 pub(crate) use self::objects::is_identifier;
 pub use self::options::{CommandLineOption, CommandLineParameter, CommandLineParameterType};
 pub(crate) use self::qom::permit_type;

@@ -16,6 +16,7 @@ enum Speaks {
     /// QMP.
     Control,
     /// Lines for people.
+    #[cfg(feature = "hmp")]
     Readline,
 }
 
@@ -88,6 +89,14 @@ impl SessionInfo {
     }
 }
 
+fn speaks(human: bool) -> Speaks {
+    match human {
+        #[cfg(feature = "hmp")]
+        true => Speaks::Readline,
+        _ => Speaks::Control,
+    }
+}
+
 /// No machine has more than fit.
 fn count(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
@@ -104,7 +113,7 @@ pub(super) fn x_query_monitors(plane: &Arc<Shared>) -> Command {
             let info = |listed: crate::monitors::Listed| MonitorInfo {
                 id: listed.id,
                 chardev: listed.chardev,
-                mode: if listed.human { Speaks::Readline } else { Speaks::Control },
+                mode: speaks(listed.human),
                 max_clients: count(listed.max_clients),
                 sessions: listed.sessions.iter().map(|session| SessionInfo::of(session)).collect(),
             };

@@ -3,6 +3,8 @@
 //! Lines are cut as C cuts them: by bytes, with the six white-space characters of ASCII. All cuts stand beside an ASCII
 //! byte, so they never split a character.
 
+pub(crate) use crate::keyval::number::is_space;
+
 /// A place in a line. Cheap to copy, so that a reader can go back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
@@ -117,11 +119,6 @@ impl<'a> Cursor<'a> {
             self.pass();
         }
     }
-}
-
-/// White space as C's `isspace` has it: Rust's lacks the vertical tab.
-pub(crate) fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b
 }
 
 #[cfg(test)]

@@ -43,5 +43,5 @@ pub use shell::HumanShell;
 pub use table::HumanTableError;
 
 pub(crate) use context::HumanSession;
-pub(crate) use cursor::is_space;
+use cursor::is_space;
 pub(crate) use shell::{Human, crlf};

@@ -1,6 +1,9 @@
 //! Numbers, sizes and switches as QEMU reads them from text.
 
-use crate::hmp::is_space;
+/// White space as C's `isspace` has it: Rust's lacks the vertical tab.
+pub(crate) fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
 
 /// The unit of a size without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +11,7 @@ pub(crate) enum Unit {
     /// Bytes.
     Byte,
     /// Mebibytes.
+    #[cfg(any(feature = "hmp", test))]
     Mebi,
 }
 
@@ -97,6 +101,7 @@ pub(crate) fn leading_size(text: &str, default: Unit) -> Option<(u64, usize)> {
     at += usize::from(unit.is_some());
     let shift = unit.unwrap_or(match default {
         Unit::Byte => 0,
+        #[cfg(any(feature = "hmp", test))]
         Unit::Mebi => 20,
     });
     if shift == 0 {

@@ -7,7 +7,10 @@ mod chardevs;
 mod clients;
 mod devices;
 mod fds;
+mod features;
+#[cfg(feature = "hmp")]
 mod human;
+#[cfg(feature = "hmp")]
 mod human_monitor;
 mod isolation;
 mod objects;

@@ -86,6 +86,7 @@ pub struct MonitorQmpProperties {
 }
 
 /// Properties of `monitor-hmp`.
+#[cfg(feature = "hmp")]
 #[derive(Clone, Debug, Default, Deserialize, Serialize, QapiType)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -154,6 +155,7 @@ impl MonitorQmpProperties {
     }
 }
 
+#[cfg(feature = "hmp")]
 impl MonitorHmpProperties {
     fn limits(&self) -> Limits<'_> {
         Limits {
@@ -236,6 +238,7 @@ pub struct MonitorQmp {
 }
 
 /// A human monitor.
+#[cfg(feature = "hmp")]
 #[derive(Debug)]
 pub struct MonitorHmp {
     parts: Parts,
@@ -253,6 +256,7 @@ pub(crate) fn monitor_qmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) ->
 }
 
 /// `monitor-hmp`.
+#[cfg(feature = "hmp")]
 pub(crate) fn monitor_hmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) -> ObjectType {
     let (monitors, chardevs) = (monitors.clone(), chardevs.clone());
     let create = move |creation: &Creation, mut properties: MonitorHmpProperties| {
@@ -361,6 +365,7 @@ impl Object for MonitorQmp {
     }
 }
 
+#[cfg(feature = "hmp")]
 impl Object for MonitorHmp {
     type Properties = MonitorHmpProperties;
 
