@@ -54,12 +54,26 @@ test: python ## Everything that needs neither root nor KVM
 stranger: ## Build and run a VMM author's crate outside the workspace
 	$(CARGO) run --quiet --locked --target-dir target/stranger --manifest-path integration/stranger/Cargo.toml
 
+.PHONY: minimal
+minimal: ## Hold the README to the crates and the size of a minimal plane
+	@$(CARGO) build --quiet --release --locked --target-dir target/minimal --manifest-path integration/minimal/Cargo.toml
+	@target/minimal/release/figures README.md
+
+# Developers need not have it: it is built into our own folder, once.
+CARGO_HACK := target/tools/bin/cargo-hack
+$(CARGO_HACK):
+	$(CARGO) install --quiet --debug --locked --root target/tools --version 0.6.46 cargo-hack
+
+# Dev-dependencies need not be taken out (--no-dev-deps): what only they turn on is not on in a library's own build.
+.PHONY: features
+features: $(CARGO_HACK) ## Every combination of features, warnings are errors
+	$(CARGO_HACK) hack clippy --feature-powerset --workspace --lib \
+	  $(addprefix --exclude ,vmm-integration vmm-benches guest-edu vmmd) -- -D warnings
+
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) clippy -p qmp-protocol -p qmp-command -p fd-registry -p chardev -p qmp-monitor -p vmm-control -- -D warnings
-	$(CARGO) clippy -p vfio-user-server --no-default-features -- -D warnings
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -125,4 +139,4 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc test stranger guest-test-if-possible ## What CI runs
+ci: lint doc features test minimal stranger guest-test-if-possible ## What CI runs

@@ -9,6 +9,7 @@
 mod attributes;
 mod case;
 mod enums;
+mod manifest;
 mod structs;
 mod unions;
 mod write;

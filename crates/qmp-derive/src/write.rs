@@ -1,12 +1,12 @@
 //! What the implementations have in common.
 
-use proc_macro_crate::{FoundCrate, crate_name};
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{DeriveInput, Error, Ident, LitStr, Path, Result, parse_quote};
 
 use crate::attributes::ContainerAttributes;
+use crate::manifest::crate_name;
 
 /// The type that is derived for.
 pub(crate) struct Target<'a> {
@@ -78,11 +78,10 @@ pub(crate) fn list(item_type: &TokenStream, items: &[impl ToTokens]) -> TokenStr
 /// Where the crate that derives finds `qmp_command`: among its own dependencies, or in `vmm-control`, which is all that an
 /// author needs.
 fn qmp_command() -> Path {
-    let known_as = |package| match crate_name(package) {
-        Ok(FoundCrate::Name(name)) => Some(Ident::new(&name, Span::call_site())),
-        // The crate itself, its tests and its examples: it says `extern crate self` under its own name.
-        Ok(FoundCrate::Itself) => Some(Ident::new(&package.replace('-', "_"), Span::call_site())),
-        Err(_) => None,
+    // The crate itself, its tests and its examples: it says `extern crate self` under its own name.
+    let known_as = |package| {
+        let name = crate_name(package)?;
+        syn::parse_str::<Ident>(&name).ok()
     };
     if let Some(name) = known_as("qmp-command") {
         return parse_quote!(::#name);

@@ -8,7 +8,7 @@
 //! * [`pci`]: what a PCI device shows of itself: configuration space, capabilities, base address registers.
 //! * [`device`]: the trait [`PciDevice`] that an author implements, and what its methods are given.
 //! * [`context`]: listens, serves one client at a time without ever blocking, and has one pollable descriptor.
-//! * `adapter` (a feature, on by default): exports a device that was written for the `vfio_user` crate's server.
+//! * `adapter` (a feature): exports a device that was written for the `vfio_user` crate's server.
 
 #[cfg(feature = "adapter")]
 pub mod adapter;
