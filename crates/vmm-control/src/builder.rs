@@ -78,7 +78,8 @@ pub struct Builder {
     object_types: Vec<ObjectType>,
     device_types: Vec<ObjectType>,
     command_line_options: Vec<CommandLineOption>,
-    starter: Starter,
+    pub(crate) starter: Starter,
+    pub(crate) thread_name: String,
 }
 
 impl Builder {
@@ -110,6 +111,7 @@ impl Builder {
             device_types: Vec::new(),
             command_line_options: Vec::new(),
             starter: Starter::default(),
+            thread_name: "vmm-control".to_owned(),
         }
     }
 
@@ -135,6 +137,14 @@ impl Builder {
     #[must_use]
     pub fn on_thread_start(mut self, hook: impl Fn(ThreadKind, &str) + Send + Sync + 'static) -> Self {
         self.starter = Starter::new(hook);
+        self
+    }
+
+    /// What the thread is called that [`start`](Self::start) makes, `vmm-control` by default. Its threads that may block are called
+    /// the same with `-io` behind. The kernel shows the first 15 bytes.
+    #[must_use]
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
         self
     }
 
@@ -262,7 +272,7 @@ impl Builder {
         self
     }
 
-    /// Builds the plane, on the current tokio runtime.
+    /// Builds the plane, on the current tokio runtime. Without one, [`start`](Self::start) makes it a thread.
     ///
     /// # Errors
     /// A name that is illegal or taken, or a type that QAPI cannot express, with the field that is wrong; or no

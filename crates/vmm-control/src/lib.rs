@@ -63,6 +63,7 @@ mod display;
 mod hardware;
 #[cfg(feature = "hmp")]
 pub mod hmp;
+pub mod hosting;
 pub mod introspect;
 pub mod keyval;
 mod machine;

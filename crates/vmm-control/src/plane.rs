@@ -165,6 +165,11 @@ impl PlaneHandle {
             Err(_) => ShutdownCause::None,
         }
     }
+
+    /// Why the program is to end, if somebody has asked for it.
+    pub fn shutdown_cause(&self) -> Option<ShutdownCause> {
+        *self.0.shutdown.borrow()
+    }
 }
 
 impl fmt::Debug for PlaneHandle {
@@ -287,6 +292,10 @@ impl ControlPlane {
     /// Ends all sessions once they have written what they have (within two seconds), stops listening and removes the
     /// sockets; but a [`Chardev`] that the caller keeps goes on listening until it is dropped. No event is raised.
     pub async fn close(self) {
+        self.end().await;
+    }
+
+    pub(crate) async fn end(&self) {
         self.core.close();
         let monitors = self.handle.0.monitors.take_all();
         // Before the sessions are waited for: one may be waiting for a chardev.

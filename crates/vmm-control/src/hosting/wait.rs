@@ -1,0 +1,112 @@
+//! Waiting for a plane on a thread without a runtime, and the threads that must not.
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread, ThreadId};
+use std::time::Instant;
+
+use qmp_monitor::LocalError;
+
+use crate::monitors::MonitorError;
+
+/// Why a call that waits for a plane failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostingError {
+    /// It was made on the plane's own thread, which would wait for itself: in an async handler, in a start hook.
+    #[error("the plane's own thread cannot wait for the plane")]
+    OnPlaneThread,
+    /// It was made on the thread that takes the calls of a [`MachineQueue`](super::MachineQueue). The plane might wait for that
+    /// thread meanwhile, so neither would go on.
+    #[error("the thread that takes a machine's calls cannot wait for a plane")]
+    InLoop,
+    /// The plane has ended.
+    #[error("the control plane is closed")]
+    Closed,
+    /// A command failed, or its arguments or its return value do not fit.
+    #[error(transparent)]
+    Call(LocalError),
+    /// A monitor cannot be added.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+}
+
+impl From<LocalError> for HostingError {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::Closed => Self::Closed,
+            other => Self::Call(other),
+        }
+    }
+}
+
+/// Refuses to wait where that would not end.
+pub(super) fn may_wait(plane: ThreadId) -> Result<(), HostingError> {
+    if thread::current().id() == plane {
+        return Err(HostingError::OnPlaneThread);
+    }
+    if drives_a_queue() { Err(HostingError::InLoop) } else { Ok(()) }
+}
+
+/// Who takes the calls of a queue. Its queue holds it; threads remember it weakly.
+pub(super) type Driver = Arc<Mutex<Option<ThreadId>>>;
+
+thread_local! {
+    /// The queues that this thread has taken calls of.
+    static DRIVEN: RefCell<Vec<Weak<Mutex<Option<ThreadId>>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes that this thread takes the calls of a queue, and no other does any more.
+pub(super) fn drive(driver: &Driver) {
+    *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+    // A thread that is ending has no list any more, and will not wait either.
+    let _ = DRIVEN.try_with(|driven| driven.borrow_mut().push(Arc::downgrade(driver)));
+}
+
+pub(super) fn drives_a_queue() -> bool {
+    let this = Some(thread::current().id());
+    let driven = DRIVEN.try_with(|driven| {
+        let mut driven = driven.borrow_mut();
+        driven.retain(|driver| {
+            driver.upgrade().is_some_and(|it| *it.lock().unwrap_or_else(PoisonError::into_inner) == this)
+        });
+        !driven.is_empty()
+    });
+    driven.unwrap_or(false)
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future on this thread.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// The same until `deadline`; `None` when it has passed.
+pub(super) fn block_on_until<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        thread::park_timeout(left);
+    }
+}

@@ -1,0 +1,101 @@
+//! Calls that are not answered, loops that end, planes that end while calls are open, and loops that would wait for themselves.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vmm_control::hosting::{BlockingSession, Call, HostingError, MachineQueue, PlaneThread};
+use vmm_control::{Command, Context, ControlPlane};
+
+use crate::client::until;
+use crate::queue::{next, queue};
+
+fn plane(calls: &MachineQueue<()>) -> PlaneThread {
+    let task = calls.handle();
+    let task = Command::new("x-task").concurrent().handler(move |_: Context, (): ()| task.run(|()| Ok(())));
+    ControlPlane::builder(calls.handle()).command(task).start().unwrap()
+}
+
+/// The error of a command that somebody calls meanwhile.
+fn failing(session: BlockingSession, command: &'static str) -> thread::JoinHandle<String> {
+    thread::spawn(move || session.call(command, &()).unwrap_err().to_string())
+}
+
+#[test]
+fn a_call_that_is_dropped_is_answered_with_an_error() {
+    let mut calls = queue();
+    let plane = plane(&calls);
+    for command in ["stop", "x-task"] {
+        let client = failing(plane.connect(), command);
+        drop(next(&mut calls));
+        assert_eq!(client.join().unwrap(), "The machine gave no answer", "{command}");
+    }
+    drop(calls);
+    plane.close();
+}
+
+#[test]
+fn when_the_loop_ends_its_calls_fail_and_so_do_later_ones() {
+    let mut calls = queue();
+    let plane = plane(&calls);
+    let open = failing(plane.connect(), "stop");
+    let Call::Machine(_, completion) = next(&mut calls) else { panic!("the plane asks something") };
+    let waits = failing(plane.connect(), "x-task");
+    until("it waits", || format!("{calls:?}").contains("waiting: 1"));
+    drop(calls);
+    assert_eq!(waits.join().unwrap(), "The machine's loop has ended");
+    // What was taken can still be answered.
+    drop(completion);
+    assert_eq!(open.join().unwrap(), "The machine's loop has ended");
+    for command in ["stop", "x-task"] {
+        let error = failing(plane.connect(), command).join().unwrap();
+        assert_eq!(error, "The machine's loop has ended", "{command}");
+    }
+    // What it was is still known.
+    plane.connect().call("query-status", &()).unwrap();
+    let start = Instant::now();
+    plane.close();
+    assert!(start.elapsed() < Duration::from_secs(2), "nothing is waited for");
+}
+
+#[test]
+fn a_plane_ends_while_a_call_is_open() {
+    let mut calls = queue::<()>();
+    let plane = plane(&calls);
+    let client = failing(plane.connect(), "stop");
+    let Call::Machine(_, completion) = next(&mut calls) else { panic!("the plane asks something") };
+    let start = Instant::now();
+    // This thread is the loop's, so nothing that waits for the loop will go on meanwhile.
+    plane.close();
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    assert_eq!(client.join().unwrap(), "the control plane is closed");
+    completion.complete(Ok(()));
+    assert!(calls.try_next().is_none());
+}
+
+#[test]
+fn the_loop_is_not_made_to_wait_for_itself() {
+    let mut calls = queue::<()>();
+    let (plane, machine) = (plane(&calls), calls.handle());
+    let mut session = plane.connect();
+    session.call("query-name", &()).unwrap();
+    assert!(calls.try_next().is_none());
+    for error in [
+        session.call("query-name", &()).unwrap_err(),
+        session.next_event().unwrap_err(),
+        plane.run(async |_| ()).unwrap_err(),
+        plane.shutdown_requested().unwrap_err(),
+    ] {
+        assert!(matches!(error, HostingError::InLoop), "{error}");
+    }
+    let error = machine.blocking_run(|()| Ok(())).unwrap_err();
+    assert_eq!(error.to_string(), "The machine's loop cannot wait for itself");
+    // Another thread takes the calls from now on: that one must not wait, and this one may.
+    let calls = thread::spawn(move || {
+        assert!(calls.try_next().is_none());
+        calls
+    });
+    let calls = calls.join().unwrap();
+    session.call("query-name", &()).unwrap();
+    drop(calls);
+    plane.close();
+}

@@ -1,0 +1,175 @@
+//! A plane on a thread that it starts.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::Value;
+use vmm_control::hosting::{HostingError, StartError};
+use vmm_control::{
+    Command, Context, ControlPlane, EventSpec, MonitorConfig, RunState, RunStateCell, ShutdownCause,
+    ThreadKind,
+};
+
+use crate::client::{Client, PATIENCE, listening, socket, started, threads, until};
+
+#[test]
+fn clients_and_threads_of_the_program_use_one_plane() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let plane = listening("t-uses", &path);
+    let mut client = Client::new(&path);
+    let mut session = plane.connect();
+    session.watch();
+    assert_eq!(session.try_next_event().map(|event| event.name), None);
+    client.send(r#"{"execute": "stop"}"#);
+    assert_eq!(client.line()["event"], "STOP");
+    assert!(client.line().get("return").is_some());
+    assert_eq!(session.next_event().unwrap().name, "STOP");
+    assert_eq!(session.next_event_timeout(Duration::ZERO).unwrap().map(|event| event.name), None);
+    let status: Value = session.execute("query-status", &()).unwrap();
+    assert_eq!(status["status"], "paused");
+    let error = session.call("no-such", &()).unwrap_err();
+    assert!(matches!(error, HostingError::Call(_)));
+    assert_eq!(error.to_string(), "The command no-such has not been found");
+    plane.close();
+    assert_eq!(client.line(), Value::Null);
+    assert!(!path.exists());
+    assert!(matches!(session.call("stop", &()), Err(HostingError::Closed)));
+    assert!(matches!(session.next_event(), Err(HostingError::Closed)));
+}
+
+#[test]
+fn monitors_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let plane = listening("t-mon", &path);
+    let mut client = Client::new(&path);
+    let other = dir.path().join("other");
+    let twice = plane.add_monitor(MonitorConfig::new("qmp"), socket(&other), 1).unwrap_err();
+    assert!(matches!(twice, HostingError::Monitor(_)), "{twice}");
+    assert!(!other.exists());
+    let nowhere =
+        plane.add_monitor(MonitorConfig::new("n"), socket(&dir.path().join("no/n")), 1).unwrap_err();
+    assert!(matches!(nowhere, HostingError::Monitor(_)), "{nowhere}");
+    assert!(plane.remove_monitor("qmp").unwrap());
+    assert_eq!(client.line(), Value::Null);
+    assert!(!plane.remove_monitor("qmp").unwrap());
+    plane.close();
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said() {
+    let builder = || ControlPlane::builder(RunStateCell::new(RunState::Running));
+    let wrong = builder().event(EventSpec::standard::<()>("STOP")).start().unwrap_err();
+    assert!(matches!(wrong, StartError::Build(_)), "{wrong}");
+    let nul = builder().thread_name("a\0b").start().unwrap_err();
+    assert!(matches!(nul, StartError::Thread(_)), "{nul}");
+    let hook = builder().on_thread_start(|_, _| panic!("not today")).start().unwrap_err();
+    assert!(matches!(hook, StartError::Hook), "{hook}");
+}
+
+/// Within a runtime, too: nothing of a runtime's is waited for there.
+#[tokio::test]
+async fn it_starts_and_fails_and_ends_inside_a_runtime() {
+    started("t-in-rt").close();
+    drop(started("t-in-rt"));
+    let builder = ControlPlane::builder(RunStateCell::new(RunState::Running));
+    builder.thread_name("a\0b").start().unwrap_err();
+    until("the threads go", || threads("t-in-rt").is_empty());
+}
+
+#[test]
+fn a_job_that_panics_costs_its_caller_only() {
+    let plane = started("t-panic");
+    plane.spawn(async |_| panic!("nobody sees this"));
+    let run = std::panic::AssertUnwindSafe(|| plane.run(async |_| panic!("this one does")));
+    let panic = std::panic::catch_unwind(run).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"this one does"));
+    assert_eq!(plane.run(async |plane| plane.chardevs().list().len()).unwrap(), 0);
+    plane.close();
+}
+
+#[test]
+fn its_own_thread_is_not_made_to_wait_for_itself() {
+    let plane = Arc::new(started("t-self"));
+    let (mut session, again) = (plane.connect(), plane.clone());
+    let refused = plane.run(async move |_| {
+        [
+            session.call("query-name", &()).unwrap_err(),
+            session.next_event().unwrap_err(),
+            again.run(async |_| ()).unwrap_err(),
+            again.shutdown_requested().unwrap_err(),
+            again.remove_monitor("qmp").unwrap_err(),
+        ]
+    });
+    for error in refused.unwrap() {
+        assert!(matches!(error, HostingError::OnPlaneThread), "{error}");
+    }
+}
+
+#[test]
+fn who_waits_for_the_end_is_told_in_each_way() {
+    let plane = Arc::new(started("t-quit"));
+    let fd = plane.clone();
+    let is_readable = |limit: Option<&Timespec>| {
+        let mut fds = [PollFd::from_borrowed_fd(fd.shutdown_fd(), PollFlags::IN)];
+        poll(&mut fds, limit).unwrap() == 1
+    };
+    assert!(!is_readable(Some(&Timespec::default())));
+    assert_eq!(plane.shutdown_cause(), None);
+    let waits = plane.clone();
+    let waits = std::thread::spawn(move || waits.shutdown_requested().unwrap());
+    plane.connect().call("quit", &()).unwrap();
+    assert!(is_readable(Some(&Timespec { tv_sec: 20, tv_nsec: 0 })));
+    assert_eq!(waits.join().unwrap(), ShutdownCause::HostQmpQuit);
+    assert_eq!(plane.shutdown_cause(), Some(ShutdownCause::HostQmpQuit));
+    assert_eq!(plane.shutdown_requested().unwrap(), ShutdownCause::HostQmpQuit);
+}
+
+/// Kind, own name and blocked signals of each thread that has started.
+type Seen = Arc<Mutex<Vec<(ThreadKind, String, u64)>>>;
+
+fn blocked() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+#[test]
+fn blocking_handlers_run_on_threads_of_their_own_that_go_when_idle() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let ((blocks, blocked_now), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+    let released = Mutex::new(released);
+    let slow = Command::new("x-slow").concurrent().blocking(move |_: Context, (): ()| {
+        blocks.send(std::thread::current().name().map(str::to_owned)).unwrap();
+        released.lock().unwrap().recv_timeout(PATIENCE)?;
+        Ok(())
+    });
+    let plane = ControlPlane::builder(RunStateCell::new(RunState::Running))
+        .command(slow)
+        .thread_name("t-slow")
+        .on_thread_start(move |kind, name| noted.lock().unwrap().push((kind, name.to_owned(), blocked())))
+        .start()
+        .unwrap();
+    let (asks, other) = (plane.connect(), plane.connect());
+    let asks = std::thread::spawn(move || asks.call("x-slow", &()));
+    assert_eq!(blocked_now.recv_timeout(PATIENCE).unwrap().as_deref(), Some("t-slow-io"));
+    // Others are answered meanwhile.
+    other.call("query-status", &()).unwrap();
+    release.send(()).unwrap();
+    asks.join().unwrap().unwrap();
+    {
+        let seen = seen.lock().unwrap();
+        let kinds: Vec<_> = seen.iter().map(|(kind, name, _)| (*kind, name.as_str())).collect();
+        assert_eq!(kinds[..2], [(ThreadKind::Plane, "t-slow"), (ThreadKind::Blocking, "t-slow-io")]);
+        // HUP, INT, USR1, USR2, ALRM, TERM, CHLD.
+        let some =
+            [1, 2, 10, 12, 14, 15, 17].into_iter().fold(0, |bits, signal| bits | 1_u64 << (signal - 1));
+        assert!(seen.iter().all(|(.., blocked)| blocked & some == some), "{seen:x?}");
+    }
+    until("an idle plane has one thread", || threads("t-slow") == ["t-slow"]);
+    plane.close();
+    assert_eq!(threads("t-slow"), [""; 0]);
+}
