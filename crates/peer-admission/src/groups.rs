@@ -1,6 +1,9 @@
 //! What the kernel says of a peer: socket options that have no safe wrapper as we need them.
 
-#![expect(unsafe_code, reason = "SO_PEERGROUPS, and SO_PEERCRED of a peer without a pid, have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "SO_PEERGROUPS, and SO_PEERCRED of a peer without a pid, have no safe wrapper"
+)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

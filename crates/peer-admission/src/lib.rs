@@ -106,7 +106,8 @@ impl Allowed {
     #[must_use]
     pub fn file_mode(&self) -> Mode {
         let own = rustix::process::geteuid().as_raw();
-        let others = self.uids.iter().flatten().any(|uid| *uid != own) || self.gids.iter().flatten().any(|_| true);
+        let others =
+            self.uids.iter().flatten().any(|uid| *uid != own) || self.gids.iter().flatten().any(|_| true);
         Mode::from_raw_mode(if others { 0o666 } else { 0o600 })
     }
 }

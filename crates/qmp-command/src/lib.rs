@@ -60,6 +60,8 @@ pub use error::CommandError;
 pub use log_gate::LogGate;
 pub use metadata::{Concurrency, Feature, Metadata};
 pub use qmp_derive::QapiType;
+#[doc(hidden)]
+pub use qmp_derive::QapiTypeThroughVmmControl;
 pub use returns::{Encoded, Returns};
 pub use router::{BuildError, RouteFuture, Router, RouterBuilder};
 pub use schema::QapiType;

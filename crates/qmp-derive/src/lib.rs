@@ -9,14 +9,13 @@
 mod attributes;
 mod case;
 mod enums;
-mod manifest;
 mod structs;
 mod unions;
 mod write;
 
 use proc_macro::TokenStream;
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error};
+use syn::{Data, DeriveInput, Error, Path, parse_quote};
 
 /// Describes a struct or an enum as a QAPI type.
 ///
@@ -43,7 +42,7 @@ use syn::{Data, DeriveInput, Error};
 /// | `#[qapi(union = "TAG")]` | field | the field is the part of a flat union that the member `TAG` decides |
 /// | `#[qapi(tag_type = "..")]` | enum with a tag | the name of the tag's type; without it the enum's name and `Kind` |
 /// | `#[qapi(tag_enum = "..")]` | enum with a tag | the tag's type, where there is one already: an enum that has variants of the same names, and is read with `Deserialize` |
-/// | `#[qapi(crate = "..")]` | type | where `qmp_command`'s `schema` module is, if it is a dependency neither as `qmp-command` nor through `vmm-control` |
+/// | `#[qapi(crate = "..")]` | type | the path of `qmp_command`, for a crate that knows it, or `vmm_control`, by another name |
 ///
 /// What QAPI cannot say is refused where it stands: `flatten`, `alias`, `default`, `untagged`, `other`, generics,
 /// tuples. Types that have no description (maps, `usize`) are refused where they are used.
@@ -192,10 +191,19 @@ use syn::{Data, DeriveInput, Error};
 #[proc_macro_derive(QapiType, attributes(qapi, serde))]
 pub fn derive_qapi_type(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
-    expand(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+    expand(&input, parse_quote!(::qmp_command)).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
-fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
+/// [`macro@QapiType`] as `vmm-control` has it, whose users need not depend on `qmp-command` themselves: what is written here
+/// finds it through `vmm_control`.
+#[proc_macro_derive(QapiTypeThroughVmmControl, attributes(qapi, serde))]
+pub fn derive_qapi_type_through_vmm_control(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as DeriveInput);
+    let found = parse_quote!(::vmm_control::qmp_command);
+    expand(&input, found).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+fn expand(input: &DeriveInput, qmp_command: Path) -> syn::Result<proc_macro2::TokenStream> {
     if !input.generics.params.is_empty() {
         return Err(Error::new_spanned(
             &input.generics,
@@ -208,7 +216,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     if let (Some(span), None) = (of_tag, &container.tag) {
         return Err(Error::new(span, "only an enum with `#[serde(tag = \"..\")]` has a tag"));
     }
-    let target = write::Target::new(input, container)?;
+    let target = write::Target::new(input, container, qmp_command)?;
     match &input.data {
         Data::Struct(data) => structs::expand(&target, data),
         Data::Enum(data) if target.attributes.tag.is_some() => unions::expand(&target, data),

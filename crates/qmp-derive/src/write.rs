@@ -3,10 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
-use syn::{DeriveInput, Error, Ident, LitStr, Path, Result, parse_quote};
+use syn::{DeriveInput, Error, Ident, LitStr, Path, Result};
 
 use crate::attributes::ContainerAttributes;
-use crate::manifest::crate_name;
 
 /// The type that is derived for.
 pub(crate) struct Target<'a> {
@@ -19,12 +18,17 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn new(input: &'a DeriveInput, attributes: ContainerAttributes) -> Result<Self> {
+    /// `qmp_command`: where that crate is, unless the attributes say it.
+    pub(crate) fn new(
+        input: &'a DeriveInput,
+        attributes: ContainerAttributes,
+        qmp_command: Path,
+    ) -> Result<Self> {
         let name = match &attributes.name {
             Some(name) => checked(name)?,
             None => input.ident.unraw().to_string(),
         };
-        let krate: Path = attributes.krate.clone().unwrap_or_else(qmp_command);
+        let krate = attributes.krate.clone().unwrap_or(qmp_command);
         Ok(Self { ident: &input.ident, attributes, name, schema: quote!(#krate::schema) })
     }
 
@@ -73,22 +77,4 @@ pub(crate) fn strings(values: &[String]) -> TokenStream {
 /// A `Vec` of what the items evaluate to.
 pub(crate) fn list(item_type: &TokenStream, items: &[impl ToTokens]) -> TokenStream {
     quote!(::std::vec::Vec::<#item_type>::from([#(#items),*]))
-}
-
-/// Where the crate that derives finds `qmp_command`: among its own dependencies, or in `vmm-control`, which is all that an
-/// author needs.
-fn qmp_command() -> Path {
-    // The crate itself, its tests and its examples: it says `extern crate self` under its own name.
-    let known_as = |package| {
-        let name = crate_name(package)?;
-        syn::parse_str::<Ident>(&name).ok()
-    };
-    if let Some(name) = known_as("qmp-command") {
-        return parse_quote!(::#name);
-    }
-    match known_as("vmm-control") {
-        Some(name) => parse_quote!(::#name::qmp_command),
-        // The compiler will say what is missing.
-        None => parse_quote!(::qmp_command),
-    }
 }

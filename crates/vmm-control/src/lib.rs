@@ -82,10 +82,13 @@ pub use fd_closer::Received;
 pub use fd_registry::{self, FdSets};
 pub use iothread::{self, IoThreads};
 pub use qmp_command::{
-    self, Command, CommandError, CommandResult, Context, Feature, QapiType,
+    self, Command, CommandError, CommandResult, Context, Feature,
     layers::authorize::Authority,
     policy::{PatternError, Policy, Rules},
 };
+/// The derive, and the trait that it implements.
+#[doc(inline)]
+pub use qmp_command::{QapiTypeThroughVmmControl as QapiType, schema::QapiType};
 pub use qmp_monitor::{
     self, EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, MonitorMode,
     NamedFdsScope, QmpSession, SessionLimits,
