@@ -120,11 +120,6 @@ impl Holder {
         self.enforce();
     }
 
-    /// As [`settle`](Self::settle), for one that counts by charges: those that are still there cannot be given.
-    pub fn settle_charges(&mut self) {
-        self.settle(self.counted, self.held());
-    }
-
     /// Takes this holder out of the limit for one thing of any size, if nobody else is: the caller does not count it for as
     /// long as it keeps what it gets here.
     #[must_use]

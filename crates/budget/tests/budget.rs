@@ -79,7 +79,7 @@ fn charges_outlive_their_holder_and_can_be_given_once_they_are_new() {
     let charges: Vec<_> = (0..12).map(|_| account.charge(1)).collect();
     a.enforce();
     assert!(a.is_told());
-    a.settle_charges();
+    a.settle(0, a.held());
     assert!(!a.is_told(), "they are stuck");
     drop(charges);
     let new: Vec<Charge> = (0..12).map(|_| account.charge(1)).collect();

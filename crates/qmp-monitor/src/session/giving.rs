@@ -156,18 +156,19 @@ pub(crate) fn give_fds<'a>(
     }
     let session = state.id();
     let closed = pending.refuse() + older.map(PendingFds::refuse).sum::<usize>();
-    fds.settle_charges();
     if closed > 0 {
         tracing::warn!(
             session,
             closed,
             "fds that came and were not taken were closed: clients hold too many"
         );
+        fds.settle(0, 0);
     }
     if fds.is_told() {
         let named = state.named_fds().drain_charged(&fds.account());
         tracing::warn!(session, closed = named.len(), "named fds were closed: clients hold too many");
         drop(named);
-        fds.settle_charges();
+        // Those that are left are in sets, or in somebody's hands.
+        fds.settle(0, fds.held());
     }
 }

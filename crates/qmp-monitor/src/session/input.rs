@@ -287,7 +287,7 @@ impl<F: Framing> Input<F> {
         self.fds.enforce();
         if self.fds.is_told() {
             self.pending.refuse();
-            self.fds.settle_charges();
+            self.fds.settle(0, 0);
         }
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use chardev::{Address, Backend, Chardev, SocketOptions};
 use qmp_command::{Command, Router};
-use qmp_monitor::{Core, EventHub, EventSpec, Monitor, MonitorConfig, SessionLimits, qmp_capabilities};
+use qmp_monitor::{
+    Budgets, Core, EventHub, EventSpec, Monitor, MonitorConfig, SessionLimits, qmp_capabilities,
+};
 use qmp_protocol::Version;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -33,11 +35,25 @@ pub(crate) async fn fixture_with(
     limits: SessionLimits,
     max_clients: usize,
 ) -> Fixture {
+    made(commands, limits, Budgets::default(), max_clients).await
+}
+
+/// With these budgets.
+pub(crate) async fn fixture_within(commands: Vec<Command>, budgets: Budgets, max_clients: usize) -> Fixture {
+    made(commands, SessionLimits::default(), budgets, max_clients).await
+}
+
+async fn made(
+    commands: Vec<Command>,
+    limits: SessionLimits,
+    budgets: Budgets,
+    max_clients: usize,
+) -> Fixture {
     let hub =
         EventHub::new([EventSpec::standard::<()>("STOP"), EventSpec::extension::<()>("X_OURS")]).unwrap();
     let router = Router::builder().command(qmp_capabilities()).commands(commands).build().unwrap();
     let version = Version { major: 7, minor: 2, micro: 0, package: "test".into() };
-    let core = Core::new(Arc::new(router), hub.clone(), &version, limits);
+    let core = Core::with_budgets(Arc::new(router), hub.clone(), &version, limits, &budgets);
     tokio::spawn(async move { hub.run().await });
 
     let dir = tempfile::tempdir().unwrap();
@@ -74,6 +90,17 @@ impl Client {
         let mut client = Self::greeted(fixture).await;
         let request = "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}";
         assert_eq!(client.ask(request).await, "{\"return\": {}}");
+        client
+    }
+
+    /// Negotiated on a monitor that indents.
+    pub(crate) async fn pretty(fixture: &Fixture) -> Self {
+        fixture.monitor.set_pretty(true);
+        let stream = UnixStream::connect(&fixture.path).await.unwrap();
+        let mut client = Self { stream: BufReader::new(stream) };
+        while client.line().await != "}" {}
+        client.send("{\"execute\":\"qmp_capabilities\"}").await;
+        while client.line().await != "}" {}
         client
     }
 
@@ -114,6 +141,13 @@ impl Client {
 
     pub(crate) async fn shutdown_write(&mut self) {
         self.stream.get_mut().shutdown().await.unwrap();
+    }
+
+    /// Whether what is to be read comes to a whole line, and not to the session's end.
+    pub(crate) async fn has_line(mut self) -> bool {
+        let mut line = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line)).await;
+        read.expect("a line or the end in time").is_ok() && line.ends_with("\r\n")
     }
 
     /// Everything until the session's end.
