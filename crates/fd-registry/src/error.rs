@@ -17,6 +17,14 @@ pub enum Error {
         set: i64,
     },
 
+    /// There are as many descriptors in sets as there may be.
+    #[error("There are too many file descriptors in sets")]
+    TooMany,
+
+    /// The free texts of all descriptors are as long as they may be.
+    #[error("The 'opaque' texts of all file descriptors in sets are too long")]
+    OpaqueTooLong,
+
     /// No such set, or no such descriptor in it.
     #[error("File descriptor named 'fdset-id:{set}{}' not found", .fd.map_or(String::new(), |fd| format!(", fd:{fd}")))]
     NotFound {

@@ -35,6 +35,7 @@
 mod dup;
 mod error;
 mod named;
+mod room;
 mod set;
 mod sets;
 

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::dup::DupFd;
 use crate::error::Error;
+use crate::room::Rooms;
 use crate::set::{Member, Set, access_mode};
 
 /// Where the paths of fd sets begin.
@@ -35,6 +36,7 @@ pub struct FdSets {
 #[derive(Debug, Default)]
 struct Inner {
     sets: DashMap<i64, Set>,
+    rooms: Rooms,
     /// Every id from 0 to below this one is in use (or its remover has not returned yet).
     lowest: Mutex<i64>,
 }
@@ -73,6 +75,13 @@ impl FdSets {
         Self::default()
     }
 
+    /// The same, which takes at most so many descriptors, with free texts of so many bytes in all.
+    #[must_use]
+    pub fn bounded(descriptors: usize, opaque_bytes: usize) -> Self {
+        let rooms = Rooms::new(descriptors, opaque_bytes);
+        Self { inner: Arc::new(Inner { rooms, ..Inner::default() }), ..Self::default() }
+    }
+
     /// A handle to the same sets that sees only those which were made through a handle with these marks, and perhaps
     /// others: what others made it cannot list, extend, open or remove. Marks add up.
     ///
@@ -104,7 +113,8 @@ impl FdSets {
     /// with the lowest number that is free (0, 1, 2, ...; gaps are filled).
     ///
     /// # Errors
-    /// [`Error::NegativeId`], or [`Error::NotYours`] if the set is out of this handle's reach; the descriptor is closed.
+    /// [`Error::NegativeId`]; [`Error::NotYours`] if the set is out of this handle's reach; [`Error::TooMany`] or
+    /// [`Error::OpaqueTooLong`] if they are [bounded](Self::bounded). The descriptor is closed.
     pub fn add(
         &self,
         set: Option<i64>,
@@ -113,14 +123,17 @@ impl FdSets {
     ) -> Result<Added, Error> {
         let fd = fd.into();
         let number = fd.as_raw_fd();
+        if set.is_some_and(|set| set < 0) {
+            return Err(Error::NegativeId);
+        }
+        let room = self.inner.rooms.take(opaque.as_ref().map_or(0, String::len))?;
+        let member = Member::new(fd, opaque, room);
         let set = match set {
-            Some(set) if set < 0 => return Err(Error::NegativeId),
             Some(set) => {
-                let member = Member::new(fd, opaque);
                 self.insert(set, member)?;
                 set
             }
-            None => self.inner.claim_lowest(Member::new(fd, opaque), &self.marks),
+            None => self.inner.claim_lowest(member, &self.marks),
         };
         Ok(Added { set, fd: number })
     }

@@ -134,3 +134,21 @@ fn what_is_a_path() {
     assert!(!FdSets::is_fdset_path("/dev/fdset"));
     assert!(!FdSets::is_fdset_path("/dev/null"));
 }
+
+#[test]
+fn sets_take_no_more_than_they_may_and_what_is_removed_makes_room() {
+    let sets = FdSets::bounded(3, 10);
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    sets.add(Some(1), Some("12345".into()), null()).unwrap();
+    let long = sets.add(Some(1), Some("123456".into()), null()).unwrap_err();
+    assert_eq!(long.to_string(), "The 'opaque' texts of all file descriptors in sets are too long");
+    sets.add(Some(1), Some("12345".into()), null()).unwrap();
+    sets.add(Some(2), None, null()).unwrap();
+    let many = sets.limited_to([7]).add(None, None, null()).unwrap_err();
+    assert_eq!(many.to_string(), "There are too many file descriptors in sets");
+    assert_eq!(sets.query().len(), 2, "what was refused left no set");
+    sets.remove(1, None).unwrap();
+    sets.add(None, Some("1234567890".into()), null()).unwrap();
+    sets.add(None, None, null()).unwrap();
+    assert!(sets.add(None, None, null()).is_err());
+}
