@@ -19,12 +19,12 @@ pub(crate) struct Member {
     pub(crate) opaque: Option<String>,
     /// Fixed when the file was opened, so it is looked up once. `None` if the kernel would not say.
     access: Option<OFlags>,
-    /// The room it takes up among all.
-    _room: Room,
+    /// The room it takes up among those of all clients.
+    _room: Option<Room>,
 }
 
 impl Member {
-    pub(crate) fn new(fd: Received, opaque: Option<String>, room: Room) -> Self {
+    pub(crate) fn new(fd: Received, opaque: Option<String>, room: Option<Room>) -> Self {
         let access = rustix::fs::fcntl_getfl(&fd).ok().map(access_mode);
         Self { fd, opaque, access, _room: room }
     }
@@ -67,11 +67,10 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::Rooms;
 
     fn null(write: bool) -> Member {
         let file = std::fs::OpenOptions::new().read(!write).write(write).open("/dev/null").unwrap();
-        Member::new(std::os::fd::OwnedFd::from(file).into(), None, Rooms::default().take(0).unwrap())
+        Member::new(std::os::fd::OwnedFd::from(file).into(), None, None)
     }
 
     #[test]

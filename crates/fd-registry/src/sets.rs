@@ -31,6 +31,8 @@ pub struct FdSets {
     inner: Arc<Inner>,
     /// Sets without all of these marks do not exist for this handle.
     marks: Arc<[u64]>,
+    /// What is added through this handle counts against the bounds.
+    counts: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,11 +77,18 @@ impl FdSets {
         Self::default()
     }
 
-    /// The same, which takes at most so many descriptors, with free texts of so many bytes in all.
+    /// The same, which takes at most so many descriptors [from clients](Self::for_clients), with free texts of so many bytes in
+    /// all.
     #[must_use]
     pub fn bounded(descriptors: usize, opaque_bytes: usize) -> Self {
         let rooms = Rooms::new(descriptors, opaque_bytes);
         Self { inner: Arc::new(Inner { rooms, ..Inner::default() }), ..Self::default() }
+    }
+
+    /// A handle to the same sets, which adds no more than they are [bounded](Self::bounded) to.
+    #[must_use]
+    pub fn for_clients(&self) -> Self {
+        Self { counts: true, ..self.clone() }
     }
 
     /// A handle to the same sets that sees only those which were made through a handle with these marks, and perhaps
@@ -100,7 +109,7 @@ impl FdSets {
     #[must_use]
     pub fn limited_to(&self, marks: impl IntoIterator<Item = u64>) -> Self {
         let marks = self.marks.iter().copied().chain(marks).collect();
-        Self { inner: self.inner.clone(), marks }
+        Self { inner: self.inner.clone(), marks, counts: self.counts }
     }
 
     /// Whether there may be sets that this handle does not see.
@@ -114,7 +123,7 @@ impl FdSets {
     ///
     /// # Errors
     /// [`Error::NegativeId`]; [`Error::NotYours`] if the set is out of this handle's reach; [`Error::TooMany`] or
-    /// [`Error::OpaqueTooLong`] if they are [bounded](Self::bounded). The descriptor is closed.
+    /// [`Error::OpaqueTooLong`] for [clients](Self::for_clients). The descriptor is closed.
     pub fn add(
         &self,
         set: Option<i64>,
@@ -126,7 +135,10 @@ impl FdSets {
         if set.is_some_and(|set| set < 0) {
             return Err(Error::NegativeId);
         }
-        let room = self.inner.rooms.take(opaque.as_ref().map_or(0, String::len))?;
+        let room = match self.counts {
+            true => Some(self.inner.rooms.take(opaque.as_ref().map_or(0, String::len))?),
+            false => None,
+        };
         let member = Member::new(fd, opaque, room);
         let set = match set {
             Some(set) => {

@@ -10,7 +10,7 @@ use iothread::IoThreads;
 use qmp_command::layers::authorize::Authority;
 use qmp_command::layers::permit::Permit;
 use qmp_command::{Command, Router};
-use qmp_monitor::{Core, DeclareError, EventHub, EventSpec, SessionLimits};
+use qmp_monitor::{Budgets, Core, DeclareError, EventHub, EventSpec, SessionLimits};
 use qmp_protocol::Version;
 use thread_start::{Starter, ThreadKind};
 use tokio::sync::watch;
@@ -52,6 +52,12 @@ pub enum BuildError {
     NoRuntime,
 }
 
+/// The part of clients' fds that may be in sets, where nobody can be told to give them.
+const SETS_SHARE: usize = 2;
+
+/// The part of the memory that notes on fds in sets may take up: what lists them is as long as all of them.
+const NOTES_SHARE: usize = 16;
+
 type MakeCommand = Box<dyn FnOnce(&PlaneHandle) -> Command>;
 #[cfg(feature = "hmp")]
 type MakeHumanCommand = Box<dyn FnOnce(&PlaneHandle) -> HumanCommand>;
@@ -61,6 +67,7 @@ pub struct Builder {
     machine: Arc<dyn AnyMachine>,
     version: Version,
     limits: SessionLimits,
+    budgets: Budgets,
     no_reboot: bool,
     no_shutdown: bool,
     #[cfg(feature = "vfio-user")]
@@ -93,6 +100,7 @@ impl Builder {
                 package: concat!("vmm-control ", env!("CARGO_PKG_VERSION")).to_owned(),
             },
             limits: SessionLimits::default(),
+            budgets: Budgets::default(),
             no_reboot: false,
             no_shutdown: false,
             #[cfg(feature = "vfio-user")]
@@ -219,6 +227,15 @@ impl Builder {
         self
     }
 
+    /// What all sessions together may make the plane hold: over it, the one that holds most gives. By default 256 MiB of
+    /// memory, and a quarter of the fds that the process may have open. Of what clients may have in fds, half may be in
+    /// fd sets, whose notes may take up a 16th of the memory.
+    #[must_use]
+    pub fn budgets(mut self, budgets: Budgets) -> Self {
+        self.budgets = budgets;
+        self
+    }
+
     /// Who decides which command may run. Everything may by default.
     #[must_use]
     pub fn authority(mut self, authority: Arc<dyn Authority>) -> Self {
@@ -308,7 +325,7 @@ impl Builder {
             machine: self.machine,
             events: hub.sender(),
             hub: hub.clone(),
-            fd_sets: FdSets::new(),
+            fd_sets: FdSets::bounded(self.budgets.fds / SETS_SHARE, self.budgets.memory / NOTES_SHARE),
             version: self.version,
             no_reboot: self.no_reboot,
             no_shutdown: self.no_shutdown,
@@ -346,7 +363,7 @@ impl Builder {
         let interface = Interface::new(&router, events)?;
         let schema = interface.encoded()?;
         shared.schema.get_or_init(|| schema);
-        let core = Core::new(router, hub.clone(), &shared.version, self.limits);
+        let core = Core::with_budgets(router, hub.clone(), &shared.version, self.limits, &self.budgets);
         shared.monitors.connect(&core, &shared.objects, permit);
         shared.chardevs.connect(&shared.objects);
         #[cfg(feature = "hmp")]

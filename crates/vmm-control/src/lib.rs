@@ -73,6 +73,7 @@ mod monitors;
 pub mod objects;
 mod phase;
 mod plane;
+mod reserve;
 mod run_state;
 pub mod socket_address;
 
@@ -90,8 +91,8 @@ pub use qmp_command::{
 #[doc(inline)]
 pub use qmp_command::{QapiTypeThroughVmmControl as QapiType, schema::QapiType};
 pub use qmp_monitor::{
-    self, EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, MonitorMode,
-    NamedFdsScope, QmpSession, SessionLimits,
+    self, Budgets, EmitError, EventSender, EventSpec, LocalError, LocalSession, MonitorConfig, MonitorMode,
+    NamedFdsScope, QmpSession, SessionLimits, Usage,
 };
 pub use qmp_protocol::{self, ErrorClass, Version};
 pub use thread_start::{self, ThreadKind};

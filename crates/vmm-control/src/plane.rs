@@ -11,7 +11,7 @@ use fd_registry::FdSets;
 use iothread::IoThreads;
 use qmp_command::policy::Policy;
 use qmp_command::{CommandError, Router};
-use qmp_monitor::{Core, EventHub, EventSender, LocalSession, Monitor, MonitorConfig};
+use qmp_monitor::{Core, EventHub, EventSender, LocalSession, Monitor, MonitorConfig, Usage};
 use qmp_protocol::Version;
 use thread_start::{Starter, ThreadKind};
 use tokio::sync::watch;
@@ -266,6 +266,11 @@ impl ControlPlane {
     /// The iothreads, those of `object-add` among them.
     pub fn iothreads(&self) -> &Arc<IoThreads> {
         self.handle.iothreads()
+    }
+
+    /// What clients' sessions hold now, measured against the [budgets](Builder::budgets).
+    pub fn usage(&self) -> Usage {
+        self.core.usage()
     }
 
     /// The commands that there are.

@@ -14,14 +14,15 @@ use vmm_control::chardev::{
     Address, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions, inherited,
 };
 use vmm_control::{
-    BuildError, Builder, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError, Rules,
-    ShutdownCause, fd_registry,
+    Budgets, BuildError, Builder, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError,
+    Rules, ShutdownCause, fd_registry,
 };
 
 use crate::board::{Board, CreateError, serial};
 use crate::cli;
 use crate::config::{
-    self, ChardevBackend, ChardevConfig, Config, LogFile, MonitorMode, SocketAddress, SocketConfig,
+    self, BudgetConfig, ChardevBackend, ChardevConfig, Config, LogFile, MonitorMode, SocketAddress,
+    SocketConfig,
 };
 use crate::devices;
 use crate::errno;
@@ -201,7 +202,16 @@ pub(crate) fn plane(board: Board, config: &Config) -> Result<ControlPlane, Build
         .test_commands(config.test_commands)
         .start_paused(config.start_paused)
         .command_line_options(cli::command_line_options())
+        .budgets(budgets(config.budget))
         .build()
+}
+
+fn budgets(config: BudgetConfig) -> Budgets {
+    // More than there can be is no limit.
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let budgets = Budgets::default();
+    let budgets = config.memory.map_or(budgets.clone(), |bytes| budgets.memory(count(bytes)));
+    config.fds.map_or(budgets.clone(), |fds| budgets.fds(count(fds)))
 }
 
 impl Running {

@@ -555,6 +555,20 @@ fn a_file_comes_first_and_options_go_on_top() {
 }
 
 #[test]
+fn budgets_are_sizes_and_numbers() {
+    let budget = |line: &str| config(&words(line)).budget;
+    assert_eq!(budget("-name x"), BudgetConfig::default());
+    let both = BudgetConfig { memory: Some(64 << 20), fds: Some(100) };
+    assert_eq!(budget("-budget memory=64 -budget fds=100"), both);
+    let both = BudgetConfig { memory: Some(1 << 30), fds: Some(0) };
+    assert_eq!(budget("-budget memory=1G,fds=0"), both);
+    let refused = |line: &str| refusal(&words(line));
+    assert_eq!(refused("-budget fds=-1"), "-budget fds=-1: Parameter 'fds' expects a non-negative number");
+    assert!(refused("-budget memory=much").starts_with("-budget memory=much: "));
+    assert!(refused("-budget fd=1").contains("'fds'"), "{}", refused("-budget fd=1"));
+}
+
+#[test]
 fn an_argument_that_is_no_text_is_named() {
     let args = [OsString::from("-name"), OsString::from_vec(vec![b'a', 0xff])];
     let error = parse(args, &no_file).unwrap_err().to_string();

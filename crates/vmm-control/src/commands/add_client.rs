@@ -10,6 +10,7 @@ use super::fds::take_named;
 use crate::access;
 use crate::display::{DisplayClient, DisplayProtocol};
 use crate::plane::Shared;
+use crate::reserve;
 
 /// A client, and where it is to go.
 #[derive(Debug, Deserialize, QapiType)]
@@ -49,6 +50,7 @@ fn hand_over(plane: &Shared, context: &Context, arguments: AddClient) -> Command
             None => no_display(display),
         };
     }
+    reserve::check()?;
     let chardev = plane
         .chardevs
         .get(&protocol)

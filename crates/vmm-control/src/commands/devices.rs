@@ -17,6 +17,7 @@ use super::qom::{device_not_found, permit_type};
 use crate::keyval;
 use crate::objects::{ClassKind, Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
+use crate::reserve;
 
 /// A device to be plugged; its type's properties stand beside these.
 #[derive(Debug, Deserialize, QapiType)]
@@ -97,6 +98,7 @@ async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> Co
     let make = ty.decode(&mut parts)?;
     parts.finish()?;
     let name = id.unwrap_or_else(|| free_name(&parent));
+    reserve::check()?;
     let creation = Creation::new(&name, parent.path_of(&name), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
     let node = objects.attach_node(&parent, &name, ty.name(), object)?;

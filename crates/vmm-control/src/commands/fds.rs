@@ -75,7 +75,12 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 }
 
 fn supplied_fd(context: &Context) -> CommandResult<Received> {
-    context.take_fd().ok_or_else(|| CommandError::generic("No file descriptor supplied via SCM_RIGHTS"))
+    context.take_fd().ok_or_else(|| {
+        CommandError::generic(match context.fds_are_refused() {
+            true => "The file descriptor supplied via SCM_RIGHTS was closed: clients hold too many",
+            false => "No file descriptor supplied via SCM_RIGHTS",
+        })
+    })
 }
 
 fn session(context: &Context) -> CommandResult<&QmpSession> {
@@ -90,8 +95,9 @@ pub(crate) fn take_named(context: &Context, fdname: &str) -> CommandResult<Recei
 
 /// The fd sets that the session can reach.
 pub(super) fn reachable(sets: &FdSets, context: &Context) -> FdSets {
+    let sets = sets.for_clients();
     if context.policy().is_unrestricted() {
-        return sets.clone();
+        return sets;
     }
     sets.limited_to(context.policy().fd_set_marks())
 }

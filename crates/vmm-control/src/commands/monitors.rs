@@ -67,6 +67,11 @@ struct SessionInfo {
     queued: u64,
     /// Bytes that the client has not taken yet.
     outbox_bytes: u64,
+    /// Bytes of memory that count against the plane's budget: unfinished input, requests, output. Roughly: what changes
+    /// by less than 4096 is not counted anew.
+    held_bytes: u64,
+    /// Fds that the client sent and that are not closed yet.
+    held_fds: u64,
 }
 
 impl SessionInfo {
@@ -85,6 +90,8 @@ impl SessionInfo {
             errors: session.errors(),
             queued: count(session.queued()),
             outbox_bytes: count(session.outbox()),
+            held_bytes: count(session.held_bytes()),
+            held_fds: count(session.held_fds()),
         }
     }
 }

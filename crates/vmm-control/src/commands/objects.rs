@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::qom::permit_type;
 use crate::objects::{Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
+use crate::reserve;
 
 /// What every object is made with: its type decides the rest.
 struct ObjectOptions;
@@ -105,6 +106,7 @@ async fn add(plane: &Arc<Shared>, context: Context, arguments: Object) -> Comman
     let make = ty.decode(&mut parts)?;
     parts.finish()?;
     permit_type(&context, "object-add", ty.name())?;
+    reserve::check()?;
     if !is_identifier(&id) {
         return Err(CommandError::generic("Parameter 'id' expects an identifier"));
     }

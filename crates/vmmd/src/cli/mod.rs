@@ -77,6 +77,8 @@ pub enum Opt {
     Device,
     /// `-add-fd`.
     AddFd,
+    /// `-budget`.
+    Budget,
     /// `-S`.
     Paused,
     /// `-no-shutdown`.

@@ -233,6 +233,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         Group::Monitors,
         "put the inherited descriptor FD into fd set SET",
     ),
+    option(
+        "budget",
+        Some("[memory=SIZE][,fds=N]"),
+        Opt::Budget,
+        Group::Monitors,
+        "what all clients together may make it hold (256M, a quarter of its fds)",
+    ),
     option("S", None, Opt::Paused, Group::Run, "do not start the virtual CPUs; wait for 'cont'"),
     option(
         "preconfig",

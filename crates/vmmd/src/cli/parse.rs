@@ -138,6 +138,7 @@ impl Walk {
             Opt::AddFd => simple::add_fd(item, draft)?,
             Opt::Name => simple::name(item, draft)?,
             Opt::Action => simple::action(item, draft)?,
+            Opt::Budget => simple::budget(item, draft)?,
             Opt::Msg => simple::msg(item, draft)?,
             Opt::Overcommit => simple::overcommit(item)?,
             Opt::Sandbox => simple::sandbox(value)?,

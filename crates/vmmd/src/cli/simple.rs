@@ -1,8 +1,8 @@
-//! The options that set a value or two: `-name`, `-msg`, `-action`, `-add-fd`, and those that ask for nothing.
+//! The options that set a value or two: `-name`, `-msg`, `-action`, `-add-fd`, `-budget`, and those that ask for nothing.
 
 use super::keyval::{Pair, split};
 use super::parse::Given;
-use crate::config::{AddFdSpec, Draft, QtestLog};
+use crate::config::{AddFdSpec, Draft, QtestLog, parse_size};
 use crate::error::{ConfigError, ErrorKind};
 
 /// Takes `item` apart, noting the warnings for short forms.
@@ -79,6 +79,23 @@ pub(super) fn add_fd(item: &Given, draft: &mut Draft) -> Result<(), ConfigError>
         }
     }
     draft.add_fd(spec, &item.origin)
+}
+
+/// `-budget [memory=SIZE][,fds=N]`.
+pub(super) fn budget(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    const MIB: u64 = 1 << 20;
+    for pair in pairs(item, None, draft) {
+        match pair.key.as_str() {
+            "memory" => draft.config.budget.memory = Some(parse_size("memory", &pair.value, MIB)?),
+            "fds" => {
+                let fds = u64::try_from(pair.number()?);
+                let wrong = |_| ErrorKind::Expects { name: "fds".into(), expected: "a non-negative number" };
+                draft.config.budget.fds = Some(fds.map_err(wrong)?);
+            }
+            _ => return Err(pair.unknown(&["memory", "fds"])),
+        }
+    }
+    Ok(())
 }
 
 /// `-display none`, also as JSON, where QEMU takes it. Any other display that QEMU has is refused as such.

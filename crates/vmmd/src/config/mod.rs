@@ -69,6 +69,8 @@ pub struct Config {
     pub msg_timestamp: bool,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// What all clients' sessions together may make the program hold.
+    pub budget: BudgetConfig,
 }
 
 /// An object or a device as the command line has it: what it may say depends on its type, which only the plane knows.
@@ -206,6 +208,15 @@ impl MachineKind {
             Self::None => "none",
         }
     }
+}
+
+/// What all clients' sessions together may make the program hold. `None`: the library's own limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BudgetConfig {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// File descriptors.
+    pub fds: Option<u64>,
 }
 
 /// What is logged, and how. Logs go to stderr.

@@ -59,6 +59,8 @@ struct File {
     #[serde(default)]
     log: Log,
     #[serde(default)]
+    budget: Budget,
+    #[serde(default)]
     chardev: Vec<Spanned<ChardevSpec>>,
     #[serde(default)]
     monitor: Vec<Spanned<MonitorSpec>>,
@@ -108,6 +110,13 @@ struct Log {
     filter: Option<String>,
     #[serde(default)]
     timestamp: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Budget {
+    memory: Option<Spanned<String>>,
+    fds: Option<u64>,
 }
 
 /// What a size counts that names no unit.
@@ -167,6 +176,11 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
     if let Some(size) = file.machine.memory {
         let bytes = parse_size("memory", size.get_ref(), MIB).map_err(|error| error.at(at(size.span())))?;
         config.machine.memory = MemorySize::new(bytes);
+    }
+    config.budget.fds = file.budget.fds;
+    if let Some(size) = file.budget.memory {
+        let bytes = parse_size("memory", size.get_ref(), MIB).map_err(|error| error.at(at(size.span())))?;
+        config.budget.memory = Some(bytes);
     }
     if let Some(uuid) = file.machine.uuid {
         config.machine.uuid = parse_uuid(uuid.get_ref()).map_err(|error| error.at(at(uuid.span())))?;
@@ -229,7 +243,7 @@ fn reword(message: &str) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, RtcConfig, Smp, SocketAddress};
+    use super::super::{BudgetConfig, Config, RtcConfig, Smp, SocketAddress};
     use super::*;
     use proptest::prelude::*;
 
@@ -264,6 +278,9 @@ mod tests {
             format = "json"
             filter = "debug"
             timestamp = true
+            [budget]
+            memory = "64M"
+            fds = 100
             [[chardev]]
             id = "c"
             backend = "socket"
@@ -301,6 +318,7 @@ mod tests {
         let rtc = RtcConfig { base: RtcBase::At(1_150_502_400), clock: RtcClock::Vm };
         assert_eq!(config.machine.rtc, rtc);
         assert_eq!((config.log.format, config.log.filter.as_deref()), (LogFormat::Json, Some("debug")));
+        assert_eq!(config.budget, BudgetConfig { memory: Some(64 << 20), fds: Some(100) });
         let super::super::ChardevBackend::Socket(socket) = &config.chardevs[0].backend else { panic!() };
         let tcp = SocketAddress::Tcp { host: "127.0.0.1".into(), port: 4444, ipv4: None, ipv6: Some(false) };
         assert_eq!(socket.address, tcp);

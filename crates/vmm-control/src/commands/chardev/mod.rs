@@ -13,6 +13,7 @@ use super::fds::{reachable, take_named};
 use super::qom::permit_type;
 use crate::access;
 use crate::plane::Shared;
+use crate::reserve;
 
 /// Clients that may wait for a monitor on a chardev that was added at run time.
 const BACKLOG: u32 = 128;
@@ -84,6 +85,7 @@ fn chardev_add(plane: &Arc<Shared>) -> Command {
 
 /// Opens a chardev and registers it. What fails leaves nothing behind.
 async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBackend) -> CommandResult<()> {
+    reserve::check()?;
     let reservation = plane.chardevs.reserve(id)?;
     let failed = |why: String| CommandError::generic(format!("Failed to add chardev '{id}': {why}"));
     let Meaning { backend, log, wait } =

@@ -1,0 +1,29 @@
+//! The last fds of the process are not for what clients have made: an accept, a timer or a duplicate that something running
+//! needs is to find one.
+
+use qmp_command::{CommandError, CommandResult};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, getrlimit};
+use std::os::fd::AsRawFd;
+
+/// The reserve is this part of the limit of fds, but not more than [`MOST`].
+const SHARE: u64 = 8;
+
+/// Nobody needs more in a moment.
+const MOST: u64 = 1024;
+
+/// Fails when making anything with fds would use up the reserve.
+///
+/// The kernel gives the lowest number that is free, so a number near the limit says that all below it are taken.
+pub(crate) fn check() -> CommandResult<()> {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    let reserve = (limit / SHARE).min(MOST);
+    let lowest = eventfd(0, EventfdFlags::CLOEXEC).map(|fd| fd.as_raw_fd());
+    let fits = lowest.is_ok_and(|lowest| u64::try_from(lowest).is_ok_and(|lowest| lowest + reserve < limit));
+    if fits {
+        return Ok(());
+    }
+    Err(CommandError::generic(format!(
+        "Too many open files: the last {reserve} that the process may have are kept for what runs already"
+    )))
+}
