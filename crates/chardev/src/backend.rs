@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use peer_admission::Allowed;
+
 use crate::badge::Badge;
 use crate::opener::Opener;
 
@@ -106,19 +108,42 @@ pub struct SocketOptions {
     pub wait: bool,
     /// For a client: a failing or ended connection is made anew after this long. `None`: it is made once, by opening.
     pub reconnect: Option<Duration>,
+    /// For a unix listener: who may connect. Others are closed unheard, and are no clients in any count. The socket's file
+    /// has mode 0666 if others than this process's user are listed, else 0600. Without lists an abstract name, which
+    /// has no file, admits root and this process's user; a listener that was given ([`Address::Fd`]) admits whom its
+    /// giver let reach it. Whoever is [handed in](crate::Chardev::attach) is held against the lists too.
+    pub allowed: Allowed,
+    /// For a TCP listener that is made here: it may be reached from other hosts. Nothing is encrypted, and nobody is asked
+    /// who they are. One that was given is its giver's decision.
+    pub insecure: bool,
 }
 
 impl SocketOptions {
     /// A listener that does not wait.
     #[must_use]
     pub fn server(address: Address) -> Self {
-        Self { address, server: true, wait: false, reconnect: None }
+        Self { server: true, ..Self::client(address) }
     }
 
     /// A client that connects once.
     #[must_use]
     pub fn client(address: Address) -> Self {
-        Self { address, server: false, wait: false, reconnect: None }
+        let allowed = Allowed::ANYBODY;
+        Self { address, server: false, wait: false, reconnect: None, allowed, insecure: false }
+    }
+
+    /// For these users and groups only.
+    #[must_use]
+    pub fn allowed(mut self, allowed: Allowed) -> Self {
+        self.allowed = allowed;
+        self
+    }
+
+    /// For other hosts too.
+    #[must_use]
+    pub fn insecure(mut self, insecure: bool) -> Self {
+        self.insecure = insecure;
+        self
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fd_closer::Received;
+use peer_admission::{Allowed, Credentials};
 
 use crate::backend::{Address, Backend, OpenOptions, SocketOptions};
 use crate::backoff::Backoff;
@@ -16,6 +17,7 @@ use crate::duplex::Duplex;
 use crate::error::{AttachError, OpenError};
 use crate::files;
 use crate::front_end::FrontEnd;
+use crate::gate::Gate;
 use crate::given;
 use crate::listener::Listener;
 use crate::log::Log;
@@ -32,6 +34,7 @@ pub struct Chardev {
     badge: Option<Badge>,
     names: Names,
     pub(crate) source: Source,
+    gate: Gate,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -91,7 +94,7 @@ impl Chardev {
             Some(log) => Some(Log::new(files::open_log(log.path, log.append, opener.clone()).await?)),
             None => None,
         };
-        let mut wait = false;
+        let (mut wait, mut gate) = (false, Gate::new(Allowed::ANYBODY));
         let (names, source, client) = match backend {
             Backend::Null => (Names::always("null"), Source::Never, None),
             Backend::Stdio => opened_files("stdio", crate::stdio::open()?),
@@ -99,10 +102,15 @@ impl Chardev {
             Backend::Pipe(path) => opened_files("pipe", files::open_pipe(path, opener).await?),
             Backend::Socket(options) => {
                 wait = options.wait;
-                open_socket(options, backlog).await?
+                gate = gate_of(&options);
+                let allowed = options.allowed.clone();
+                let opened = open_socket(options, backlog).await?;
+                check_lists(&allowed, &opened.1)?;
+                opened
             }
         };
-        let chardev = Self { id: id.to_owned(), badge, names, source, shared: Arc::new(Shared::new(log)) };
+        let chardev =
+            Self { id: id.to_owned(), badge, names, source, gate, shared: Arc::new(Shared::new(log)) };
         if let Some(client) = client {
             let client = Client::new(client);
             chardev.park_accepted(client);
@@ -172,8 +180,7 @@ impl Chardev {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.source {
-            #[cfg(feature = "tcp")]
-            Source::Listener(Listener::Tcp(listener)) => listener.local_addr().ok(),
+            Source::Listener(listener) => listener.local_addr(),
             _ => None,
         }
     }
@@ -215,20 +222,38 @@ impl Chardev {
     }
 
     /// Hands a connected socket to a socket chardev as a further client, which the front end gets like any other, with
-    /// this badge. There is room for as many as the front end takes at once; without a front end for one, which waits.
+    /// this badge. There is room for as many as the front end takes at once; without a front end for one, which waits. If
+    /// users or groups are [listed](SocketOptions::allowed), the socket's peer must be among them.
     ///
     /// The socket becomes non-blocking, also for others who have it. Needs a tokio runtime with I/O.
     ///
     /// # Errors
     /// See [`AttachError`]. The descriptor is closed then, where nobody waits.
     pub fn attach(&self, fd: impl Into<Received>, badge: Option<Badge>) -> Result<(), AttachError> {
+        self.attach_from(fd, badge, None)
+    }
+
+    /// As [`attach`](Self::attach), for who knows which process hands the socket in: whoever shares places out counts the
+    /// client as that one's, who can make sockets with peers of any name.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_from(
+        &self,
+        fd: impl Into<Received>,
+        badge: Option<Badge>,
+        giver: Option<Credentials>,
+    ) -> Result<(), AttachError> {
         let fd = fd.into();
         if !self.is_socket() {
             return Err(AttachError::NotASocketChardev);
         }
         let (stream, peer) = given::connected(fd).map_err(|source| AttachError::Unusable { source })?;
+        if !self.gate.admits_handed_in(&self.id, &stream, &peer) {
+            return Err(AttachError::Refused);
+        }
         let name = given::name_of(&stream, self.is_server());
-        let client = Client { badge, ..Client::new((stream, peer)) };
+        let client = Client { badge, giver, ..Client::new((stream, peer)) };
         self.shared.park_if_room(client, name).map_err(|_| AttachError::Full)
     }
 
@@ -240,14 +265,17 @@ impl Chardev {
         }
     }
 
-    /// The next client, however long it takes and whatever goes wrong meanwhile. May be dropped at any time.
+    /// The next client that may connect, however long it takes and whatever goes wrong meanwhile. May be dropped at any
+    /// time.
     pub(crate) async fn accept(&self, listener: &Listener, backoff: &mut Backoff) -> (Stream, Peer) {
         loop {
             backoff.pause().await;
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     backoff.succeeded();
-                    return (stream, peer);
+                    if self.gate.admits(&self.id, &stream, &peer) {
+                        return (stream, peer);
+                    }
                 }
                 Err(error) => backoff.failed(&self.id, &error),
             }
@@ -291,19 +319,51 @@ fn opened_files(name: &str, files: Duplex) -> Opened {
     (Names::always(name), Source::Files, Some(client))
 }
 
+/// Who may connect to such a socket.
+fn gate_of(options: &SocketOptions) -> Gate {
+    match options.address {
+        Address::Unix { abstract_name: true, .. } if options.server => {
+            Gate::of_abstract_name(options.allowed.clone())
+        }
+        _ => Gate::new(options.allowed.clone()),
+    }
+}
+
+/// Only a unix listener can tell who connects.
+fn check_lists(allowed: &Allowed, source: &Source) -> Result<(), OpenError> {
+    match source {
+        _ if allowed.is_anybody() => Ok(()),
+        Source::Listener(listener) if listener.is_unix() => Ok(()),
+        _ => Err(OpenError::NotAUnixListener { option: allowed.option() }),
+    }
+}
+
 async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, OpenError> {
-    let SocketOptions { address, server, reconnect, .. } = options;
+    let SocketOptions { address, server, reconnect, allowed, insecure, .. } = options;
+    // What can be said before anything is touched.
+    let could_be = match address {
+        Address::Unix { .. } => server,
+        Address::Fd { .. } => true,
+        #[cfg(feature = "tcp")]
+        Address::Tcp { .. } => false,
+    };
+    if !allowed.is_anybody() && !could_be {
+        return Err(OpenError::NotAUnixListener { option: allowed.option() });
+    }
+    #[cfg(not(feature = "tcp"))]
+    let _ = insecure;
     match address {
         Address::Fd { fd, name } => given::open(fd, &name, server, backlog),
         Address::Unix { path, abstract_name, tight } if server => {
             let name = Name { path: &path, abstract_name, tight };
-            let (listener, file) = listen_on(name, backlog)?;
+            let (listener, file) = listen_on(name, backlog, &allowed)?;
             let shown = if abstract_name { String::new() } else { name.text() };
             let names = Names {
                 connected: format!("unix:{shown},server=on"),
                 disconnected: name.disconnected(",server=on"),
             };
-            let listener = Listener::Unix { listener, name: format!("unix:{}", name.text()), _file: file };
+            let (listener, name) = (listener.into(), format!("unix:{}", name.text()));
+            let listener = Listener::Unix { listener, name, _file: file };
             Ok((names, Source::Listener(listener), None))
         }
         Address::Unix { path, abstract_name, tight } => {
@@ -316,7 +376,7 @@ async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, Ope
         Address::Tcp { host, port, to, ipv4, ipv6, numeric, keep_alive } => {
             let address = crate::tcp::TcpAddress { host, port, ipv4, ipv6, numeric, keep_alive };
             if server {
-                let listener = address.listen(to, backlog).await?;
+                let listener = address.listen(to, backlog, insecure).await?;
                 let local = listener.local_addr().map_or_else(|_| address.text(), crate::tcp::plain);
                 let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
                 return Ok((names, Source::Listener(Listener::Tcp(listener)), None));

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use peer_admission::Credentials;
 use tokio::net::UnixStream;
 
 use crate::badge::Badge;
@@ -25,12 +27,13 @@ pub struct Connection {
     stream: Arc<Stream>,
     peer: Peer,
     badge: Option<Badge>,
+    giver: Option<Credentials>,
     slot: Option<Slot>,
 }
 
 impl Connection {
-    pub(crate) fn new(Client { stream, peer, badge }: Client, slot: Slot) -> Self {
-        Self { stream, peer, badge, slot: Some(slot) }
+    pub(crate) fn new(Client { stream, peer, badge, giver }: Client, slot: Slot) -> Self {
+        Self { stream, peer, badge, giver, slot: Some(slot) }
     }
 
     /// A connection over any connected unix socket. It belongs to no chardev and takes no slot.
@@ -40,7 +43,7 @@ impl Connection {
     pub fn from_unix_stream(stream: UnixStream) -> io::Result<Self> {
         rustix::net::sockopt::set_socket_passcred(&stream, false)?;
         let peer = Peer::of_unix(&stream, "unix");
-        Ok(Self { stream: Arc::new(Stream::Unix(stream.into())), peer, badge: None, slot: None })
+        Ok(Self { stream: Arc::new(Stream::Unix(stream.into())), peer, badge: None, giver: None, slot: None })
     }
 
     /// Waits until there may be something to read, or the peer has closed its side.
@@ -126,6 +129,12 @@ impl Connection {
         sent
     }
 
+    /// Whether the peer has closed the connection altogether, though bytes of its may be unread. `false` for files.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        self.stream.has_hung_up()
+    }
+
     /// Whether file descriptors can come with the bytes: on unix sockets.
     #[must_use]
     pub fn carries_fds(&self) -> bool {
@@ -159,11 +168,17 @@ impl Connection {
         self.badge.as_ref()
     }
 
+    /// The process that handed the client in, as far as [`Chardev::attach_from`](crate::Chardev::attach_from) was told.
+    #[must_use]
+    pub fn giver(&self) -> Option<Credentials> {
+        self.giver
+    }
+
     /// Gives the client back to its chardev, still connected: the next front end, or the present one, gets it as a
     /// new connection. Bytes unread stay unread. One without a chardev is closed.
     pub fn park(self) {
         if let Some(slot) = self.slot {
-            slot.park(Client { stream: self.stream, peer: self.peer, badge: self.badge });
+            slot.park(Client { stream: self.stream, peer: self.peer, badge: self.badge, giver: self.giver });
         }
     }
 }
@@ -181,34 +196,23 @@ pub struct Peer {
     pub description: String,
     /// Who connected, as the kernel noted it then. Unix sockets only.
     pub credentials: Option<Credentials>,
-}
-
-/// The process that connected a unix socket (`SO_PEERCRED`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credentials {
-    /// Process id; `None` if it has none in this process's pid name space.
-    pub pid: Option<i32>,
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
+    /// Where from. TCP only.
+    pub ip: Option<IpAddr>,
 }
 
 impl Peer {
     pub(crate) fn of_unix(stream: &UnixStream, name: &str) -> Self {
-        let found = stream.peer_cred().ok();
-        let credentials =
-            found.map(|found| Credentials { pid: found.pid(), uid: found.uid(), gid: found.gid() });
+        let credentials = Credentials::of(stream);
         let description = match credentials {
             Some(Credentials { pid: Some(pid), uid, .. }) => format!("{name} (pid {pid}, uid {uid})"),
             Some(Credentials { uid, .. }) => format!("{name} (uid {uid})"),
             None => name.to_owned(),
         };
-        Self { description, credentials }
+        Self { description, credentials, ip: None }
     }
 
     pub(crate) fn named(description: impl Into<String>) -> Self {
-        Self { description: description.into(), credentials: None }
+        Self { description: description.into(), credentials: None, ip: None }
     }
 }
 

@@ -66,6 +66,21 @@ pub enum OpenError {
         /// The last reason.
         source: io::Error,
     },
+    /// A TCP listener could be reached from other hosts.
+    #[error(
+        "Listening on {address} would let other hosts in, without encryption or authentication; give a loopback address \
+         (127.0.0.1 or ::1), or insecure=on if that is meant"
+    )]
+    NotLoopback {
+        /// The first address that is not this host's alone.
+        address: String,
+    },
+    /// Users or groups are listed for what is no listening unix socket: there nobody can be told apart.
+    #[error("'{option}' needs a listening unix socket")]
+    NotAUnixListener {
+        /// Which list.
+        option: &'static str,
+    },
     /// A given descriptor is no socket.
     #[error("File descriptor '{name}' is not a socket")]
     FdNotASocket {
@@ -135,6 +150,9 @@ pub enum AttachError {
     /// The chardev has as many clients as it can have.
     #[error("the chardev has no room for another client")]
     Full,
+    /// The client is not among those that may connect.
+    #[error("the client is not among those that may connect")]
+    Refused,
     /// The descriptor is no connected stream socket of a known family.
     #[error("the client cannot be used: {}", reason(.source))]
     Unusable {

@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fd_closer::Received;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketType, sockopt};
-use tokio::net::{UnixListener, UnixStream};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
+use tokio::net::UnixStream;
 
 use crate::chardev::{Names, Opened, Source};
 use crate::connection::Peer;
 use crate::error::OpenError;
+use crate::given_listener::GivenListener;
 use crate::listener::Listener;
 use crate::stream::Stream;
 
@@ -51,19 +52,25 @@ fn listener(fd: Received) -> io::Result<Opened> {
     match sockopt::socket_domain(&fd)? {
         AddressFamily::UNIX => {
             sockopt::set_socket_passcred(&fd, false)?; // accepted sockets inherit it
-            let listener = UnixListener::from_std(fd.into_fd().into())?;
-            let path = listener.local_addr()?.as_pathname().map(|path| path.display().to_string());
+            let local: SocketAddrUnix = rustix::net::getsockname(&fd)?.try_into()?;
+            let path = local.path().map(|path| path.to_string_lossy().into_owned());
             let connected = format!("unix:{},server=on", path.unwrap_or_default());
             let names = Names { disconnected: format!("disconnected:{connected}"), connected };
-            let name = names.connected.clone();
-            Ok((names, Source::Listener(Listener::Unix { listener, name, _file: None }), None))
+            let listener = Listener::Given {
+                listener: GivenListener::new(fd)?,
+                name: names.connected.clone(),
+                #[cfg(feature = "tcp")]
+                tcp: false,
+            };
+            Ok((names, Source::Listener(listener), None))
         }
         #[cfg(feature = "tcp")]
         AddressFamily::INET | AddressFamily::INET6 => {
-            let listener = tokio::net::TcpListener::from_std(fd.into_fd().into())?;
-            let local = crate::tcp::plain(listener.local_addr()?);
+            let local = crate::tcp::plain(rustix::net::getsockname(&fd)?.try_into()?);
             let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
-            Ok((names, Source::Listener(Listener::Tcp(listener)), None))
+            let listener =
+                Listener::Given { listener: GivenListener::new(fd)?, name: String::new(), tcp: true };
+            Ok((names, Source::Listener(listener), None))
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }

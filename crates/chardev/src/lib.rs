@@ -16,9 +16,11 @@
 //! * **No signals**: sockets are written with `MSG_NOSIGNAL`. A pipe on stdout has no such flag; there the `SIGPIPE`
 //!   that Rust's runtime ignores must stay ignored.
 //! * **Closing blocks nobody**: a connection's socket, and descriptors that could not be delivered, are closed by
-//!   [`fd_closer`].
-//! * **Least privilege**: the file of a unix socket has mode 0600 (or less, by the umask) from the moment it exists, and
-//!   is unlinked only while it is the file that was made here.
+//!   [`fd_closer`]; so is what waits in a listener's backlog, with the descriptors that were sent there.
+//! * **Least privilege**: the file of a unix socket has mode 0600 (or less, by the umask) from the moment it exists,
+//!   unless others are [listed](SocketOptions::allowed), and is unlinked only while it is the file that was made here. An
+//!   abstract name admits root and our own user unless others are listed. TCP listens on loopback only, unless it is
+//!   said to be [insecure](SocketOptions::insecure). Who may not connect is closed unheard.
 //! * **A listener never ends and never spins**: a failing `accept` (out of descriptors, say) is retried after a pause.
 //!
 //! ```
@@ -51,7 +53,9 @@ mod duplex;
 mod error;
 mod files;
 mod front_end;
+mod gate;
 mod given;
+mod given_listener;
 pub mod inherited;
 mod listener;
 mod log;
@@ -70,9 +74,10 @@ mod unix;
 pub use backend::{Address, Backend, FileOptions, LogOptions, OpenOptions, SocketOptions};
 pub use badge::Badge;
 pub use chardev::Chardev;
-pub use connection::{Connection, Credentials, Peer};
+pub use connection::{Connection, Peer};
 pub use error::{AttachError, OpenError, reason};
-pub use front_end::FrontEnd;
+pub use front_end::{FrontEnd, Next};
 pub use opener::{OpenedFile, Opener};
+pub use peer_admission::{Allowed, Credentials};
 pub use scm::{MAX_FDS, Peeked, Received, Taken};
 pub use terminal::{RawTerminal, restore_terminals};

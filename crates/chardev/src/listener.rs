@@ -1,24 +1,39 @@
 //! A listening socket of either family.
 
 use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
 
 use tokio::net::UnixListener;
 
 use crate::connection::Peer;
+use crate::given_listener::GivenListener;
 use crate::socket_file::SocketFile;
 use crate::stream::Stream;
 
 #[derive(Debug)]
 pub(crate) enum Listener {
+    /// Made here, and nobody else's.
     Unix {
-        listener: UnixListener,
+        listener: OwnListener,
         /// What its clients are called in logs.
         name: String,
         /// Unlinked with the listener.
         _file: Option<SocketFile>,
     },
+    /// Made here, and nobody else's. (What its backlog holds has no descriptors in it, and the kernel does not let it
+    /// linger.)
     #[cfg(feature = "tcp")]
     Tcp(tokio::net::TcpListener),
+    /// Given.
+    Given {
+        listener: GivenListener,
+        /// What its clients are called in logs.
+        name: String,
+        #[cfg(feature = "tcp")]
+        tcp: bool,
+    },
 }
 
 impl Listener {
@@ -32,6 +47,77 @@ impl Listener {
             }
             #[cfg(feature = "tcp")]
             Self::Tcp(listener) => crate::tcp::stream(listener.accept().await?.0),
+            Self::Given {
+                listener,
+                name,
+                #[cfg(feature = "tcp")]
+                tcp,
+            } => {
+                let client = listener.accept().await?;
+                #[cfg(feature = "tcp")]
+                if *tcp {
+                    return crate::tcp::stream(tokio::net::TcpStream::from_std(client.into())?);
+                }
+                let stream = tokio::net::UnixStream::from_std(client.into())?;
+                let peer = Peer::of_unix(&stream, name);
+                Ok((Stream::Unix(stream.into()), peer))
+            }
+        }
+    }
+
+    /// Whether its clients' credentials are known.
+    pub(crate) fn is_unix(&self) -> bool {
+        match self {
+            Self::Unix { .. } => true,
+            #[cfg(feature = "tcp")]
+            Self::Tcp(_) => false,
+            #[cfg(feature = "tcp")]
+            Self::Given { tcp, .. } => !tcp,
+            #[cfg(not(feature = "tcp"))]
+            Self::Given { .. } => true,
+        }
+    }
+
+    /// Where a TCP listener listens. `None` for others.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Unix { .. } => None,
+            #[cfg(feature = "tcp")]
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            #[cfg(feature = "tcp")]
+            Self::Given { listener, .. } => rustix::net::getsockname(listener.socket()).ok()?.try_into().ok(),
+            #[cfg(not(feature = "tcp"))]
+            Self::Given { .. } => None,
+        }
+    }
+}
+
+/// A unix listener that nobody else has. What waits in its backlog is closed where nobody waits.
+#[derive(Debug)]
+pub(crate) struct OwnListener(Option<UnixListener>);
+
+impl From<UnixListener> for OwnListener {
+    fn from(listener: UnixListener) -> Self {
+        Self(Some(listener))
+    }
+}
+
+impl Deref for OwnListener {
+    type Target = UnixListener;
+
+    fn deref(&self) -> &UnixListener {
+        match &self.0 {
+            Some(listener) => listener,
+            None => unreachable!("only drop takes it"),
+        }
+    }
+}
+
+impl Drop for OwnListener {
+    fn drop(&mut self) {
+        // An error says that the runtime is gone, and closes it here.
+        if let Some(Ok(listener)) = self.0.take().map(UnixListener::into_std) {
+            fd_closer::close_listener(OwnedFd::from(listener));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use peer_admission::Credentials;
 use tokio::sync::Notify;
 
 use crate::badge::Badge;
@@ -17,11 +18,13 @@ pub(crate) struct Client {
     pub(crate) stream: Arc<Stream>,
     pub(crate) peer: Peer,
     pub(crate) badge: Option<Badge>,
+    /// Who has handed it in.
+    pub(crate) giver: Option<Credentials>,
 }
 
 impl Client {
     pub(crate) fn new((stream, peer): (Stream, Peer)) -> Self {
-        Self { stream: Arc::new(stream), peer, badge: None }
+        Self { stream: Arc::new(stream), peer, badge: None, giver: None }
     }
 }
 
@@ -121,6 +124,16 @@ impl Shared {
         any || self.clients.load(Ordering::Acquire) > 0
     }
 
+    /// Connections in other hands.
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Acquire)
+    }
+
+    /// Waits until a connection has gone. May be dropped at any time. Can return once too often.
+    pub(crate) async fn one_freed(&self) {
+        self.freed.notified().await;
+    }
+
     /// Waits until fewer than `max` connections are in other hands. May be dropped at any time.
     pub(crate) async fn fewer_than(&self, max: usize) {
         while self.clients.load(Ordering::Acquire) >= max {
@@ -184,10 +197,9 @@ impl Shared {
         Ok(())
     }
 
-    /// The client that has been parked longest, as a connection.
-    pub(crate) fn unpark(self: &Arc<Self>) -> Option<Connection> {
-        let client = self.lock().parked.pop_front()?;
-        Some(self.connection(client))
+    /// The client that has been parked longest.
+    pub(crate) fn unpark(&self) -> Option<Client> {
+        self.lock().parked.pop_front()
     }
 
     pub(crate) fn connection(self: &Arc<Self>, client: Client) -> Connection {

@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use peer_admission::Allowed;
+
 use crate::error::OpenError;
 
 /// The file that a listener made. Dropping it unlinks the file, unless another has taken its place.
@@ -21,6 +23,11 @@ impl SocketFile {
         let path = std::path::absolute(path)?;
         let meta = path.symlink_metadata()?;
         Ok(Self { path, dev: meta.dev(), ino: meta.ino() })
+    }
+
+    /// Lets those reach it that are listed.
+    pub(crate) fn open_to(&self, allowed: &Allowed) -> io::Result<()> {
+        allowed.open_file(&self.path, (self.dev, self.ino))
     }
 }
 

@@ -26,9 +26,19 @@ impl TcpAddress {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// Listens at the first address that can be listened at, and there at the first free port from `port` to `to`.
-    pub(crate) async fn listen(&self, to: Option<u16>, backlog: u32) -> Result<TcpListener, OpenError> {
+    /// Listens at the first address that can be listened at, and there at the first free port from `port` to `to`. Which
+    /// that is may change from one time to the next, so unless `insecure` all must be this host's alone.
+    pub(crate) async fn listen(
+        &self,
+        to: Option<u16>,
+        backlog: u32,
+        insecure: bool,
+    ) -> Result<TcpListener, OpenError> {
         let addresses = self.resolve(true).await?;
+        let reachable = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+        if !insecure && let Some(address) = addresses.iter().find(reachable) {
+            return Err(OpenError::NotLoopback { address: plain(*address) });
+        }
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for mut address in addresses {
             for port in self.port..=to.unwrap_or(self.port).max(self.port) {
@@ -113,7 +123,8 @@ pub(crate) fn plain(address: SocketAddr) -> String {
 /// A connected socket as a stream. Replies are written whole, so they are sent at once (`TCP_NODELAY`).
 pub(crate) fn stream(stream: TcpStream) -> io::Result<(Stream, Peer)> {
     stream.set_nodelay(true)?;
-    let peer = Peer::named(format!("tcp:{}", stream.peer_addr()?));
+    let address = stream.peer_addr()?;
+    let peer = Peer { ip: Some(address.ip().to_canonical()), ..Peer::named(format!("tcp:{address}")) };
     Ok((Stream::Tcp(stream.into()), peer))
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use peer_admission::Allowed;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
@@ -64,10 +65,12 @@ impl Name<'_> {
 }
 
 /// Listens. The file, if the name is one, has mode 0600 from the moment it exists: a socket's mode before `bind` is the
-/// mode of the file that `bind` makes (less the umask, which is not touched).
+/// mode of the file that `bind` makes (less the umask, which is not touched). If others may connect, it gets theirs
+/// before anybody can.
 pub(crate) fn listen_on(
     name: Name<'_>,
     backlog: u32,
+    allowed: &Allowed,
 ) -> Result<(UnixListener, Option<SocketFile>), OpenError> {
     let address = name.address()?;
     if !name.abstract_name {
@@ -79,7 +82,11 @@ pub(crate) fn listen_on(
     bind(&socket, &address).map_err(|errno| failed(errno.into()))?;
     let file = match name.abstract_name {
         true => None,
-        false => Some(SocketFile::made(name.path).map_err(failed)?),
+        false => {
+            let file = SocketFile::made(name.path).map_err(failed)?;
+            file.open_to(allowed).map_err(failed)?;
+            Some(file)
+        }
     };
     listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(|errno| failed(errno.into()))?;
     Ok((UnixListener::from_std(socket.into()).map_err(failed)?, file))

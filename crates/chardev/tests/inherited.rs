@@ -58,6 +58,56 @@ async fn listening() {
     assert!(path.exists(), "who has made the file removes it");
 }
 
+/// Its giver makes it blocking and takes each client away before we can. A `accept` of ours that waits then holds up nobody,
+/// and ends with the listener.
+#[tokio::test]
+async fn a_giver_that_makes_accept_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let givers = listener.try_clone().unwrap();
+    let chardev = open(listener).await.unwrap();
+    let mut front_end = chardev.front_end(4).unwrap();
+    let mut stolen = 0;
+    for _ in 0..50 {
+        givers.set_nonblocking(false).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let thief = givers.try_clone().unwrap();
+        let thief = std::thread::spawn(move || thief.accept().map(drop));
+        // This thread is the runtime's only one: whatever happens, it does not wait.
+        stolen += u32::from(is_pending(front_end.next()).await);
+        drop(client);
+        // One of both accepts has this one.
+        let _second = UnixStream::connect(&path).unwrap();
+        is_pending(front_end.next()).await;
+        let _third = UnixStream::connect(&path).unwrap();
+        thief.join().unwrap().unwrap();
+    }
+    eprintln!("clients taken away: {stolen}");
+    drop(front_end);
+    drop(chardev);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_giver_that_shuts_it_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join("s")).unwrap();
+    let givers = listener.try_clone().unwrap();
+    let chardev = open(listener).await.unwrap();
+    let mut front_end = chardev.front_end(4).unwrap();
+    rustix::net::shutdown(&givers, rustix::net::Shutdown::Both).unwrap();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    // It is tried again and again, after pauses of a second: time is the runtime's own, which jumps over them.
+    let wait = std::time::Duration::from_secs(30);
+    assert!(tokio::time::timeout(wait, front_end.next()).await.is_err());
+    assert!(threads() <= before + 1);
+    // What is handed in comes all the same.
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    chardev.attach(OwnedFd::from(ours), None).unwrap();
+    assert!(front_end.next().await.is_some());
+}
+
 #[tokio::test]
 async fn what_cannot_be_a_monitor() {
     let file = std::fs::File::open("/dev/null").unwrap();

@@ -59,10 +59,50 @@ async fn a_range_of_ports() {
 
 #[tokio::test]
 async fn everywhere_takes_ipv4() {
-    let chardev = open(SocketOptions::server(address("", 0))).await.unwrap();
+    let chardev = open(SocketOptions::server(address("", 0)).insecure(true)).await.unwrap();
     let port = chardev.local_addr().unwrap().port();
     let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     assert!(chardev.front_end(1).unwrap().next().await.is_some());
+}
+
+#[tokio::test]
+async fn other_hosts_are_let_in_only_where_that_is_said() {
+    for host in ["", "0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+        let error = open(SocketOptions::server(address(host, 0))).await.unwrap_err();
+        assert!(matches!(error, OpenError::NotLoopback { .. }), "{host}: {error}");
+        assert!(error.to_string().contains("insecure=on"), "{error}");
+    }
+    for host in ["127.0.0.1", "127.3.2.1", "localhost", "::1", "::ffff:127.0.0.1"] {
+        match open(SocketOptions::server(address(host, 0))).await {
+            Ok(chardev) => assert!(chardev.local_addr().unwrap().ip().to_canonical().is_loopback()),
+            // A machine without IPv6.
+            Err(OpenError::BindTcp { .. }) => assert!(host.contains(':')),
+            Err(other) => panic!("{host}: {other}"),
+        }
+    }
+    // Who connects out, or was given a socket, is not asked.
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let given = Address::Fd { fd: listener.into(), name: "7".into() };
+    let chardev = open(SocketOptions::server(given)).await.unwrap();
+    let client = TcpStream::connect(("127.0.0.1", chardev.local_addr().unwrap().port())).unwrap();
+    let connection = chardev.front_end(1).unwrap().next().await.unwrap();
+    assert_eq!(connection.peer().ip, Some(client.local_addr().unwrap().ip()));
+}
+
+#[tokio::test]
+async fn lists_are_for_unix_listeners() {
+    let allowed = || chardev::Allowed::new(Some(vec![0]), None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = listener.local_addr().unwrap();
+    for options in [
+        SocketOptions::server(address("127.0.0.1", 0)),
+        SocketOptions::client(address("127.0.0.1", local.port())),
+        SocketOptions::client(Address::unix("/nowhere")),
+        SocketOptions::server(Address::Fd { fd: listener.into(), name: "7".into() }),
+    ] {
+        let error = open(options.allowed(allowed())).await.unwrap_err();
+        assert_eq!(error.to_string(), "'allowed-uids' needs a listening unix socket");
+    }
 }
 
 #[tokio::test]
