@@ -84,6 +84,13 @@ impl Builder {
         self
     }
 
+    /// As [`context::Builder::allowed_gids`](crate::context::Builder::allowed_gids).
+    #[must_use]
+    pub fn allowed_gids(mut self, gids: impl IntoIterator<Item = u32>) -> Self {
+        self.options.set_allowed_gids(gids);
+        self
+    }
+
     /// As [`context::Builder::allowed_uids`](crate::context::Builder::allowed_uids).
     #[must_use]
     pub fn allowed_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use peer_admission::{Allowed, Refusals};
+
 use super::handle::Shared;
 use super::listener::Listener;
 use super::poller::{Poller, Token};
@@ -33,6 +35,7 @@ impl Default for Options {
             settings: Settings {
                 limits: Limits::default(),
                 allowed_uids: None,
+                allowed_gids: None,
                 reconnect: false,
                 on_event: Box::new(|_| {}),
             },
@@ -43,6 +46,10 @@ impl Default for Options {
 impl Options {
     pub(crate) fn set_allowed_uids(&mut self, uids: impl IntoIterator<Item = u32>) {
         self.settings.allowed_uids = Some(uids.into_iter().collect());
+    }
+
+    pub(crate) fn set_allowed_gids(&mut self, gids: impl IntoIterator<Item = u32>) {
+        self.settings.allowed_gids = Some(gids.into_iter().collect());
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
@@ -87,10 +94,20 @@ impl Builder {
         self
     }
 
-    /// Users that may connect; anybody who can reach the socket if this is not called. Others are closed without a word.
+    /// Users that may connect. If neither this nor [`allowed_gids`](Self::allowed_gids) is called, anybody may who can reach
+    /// the socket: for a name in the abstract namespace that is root and this process's user. Others are closed without a
+    /// word.
     #[must_use]
     pub fn allowed_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
         self.options.set_allowed_uids(uids);
+        self
+    }
+
+    /// Groups whose members may connect, besides [`allowed_uids`](Self::allowed_uids): those whose own group it is, and those
+    /// who have it as a supplementary one.
+    #[must_use]
+    pub fn allowed_gids(mut self, gids: impl IntoIterator<Item = u32>) -> Self {
+        self.options.set_allowed_gids(gids);
         self
     }
 
@@ -150,9 +167,13 @@ impl Context {
         make: impl FnOnce(&Arc<Poller>, Handle) -> io::Result<Box<dyn Endpoint>>,
     ) -> Result<Self, ListenError> {
         let poller = Arc::new(Poller::new().map_err(io::Error::from)?);
-        let own = rustix::process::geteuid().as_raw();
-        let uids = options.settings.allowed_uids.as_deref().unwrap_or_default();
-        let listener = Listener::new(listen, uids.iter().any(|uid| *uid != own))?;
+        let mut allowed =
+            Allowed::new(options.settings.allowed_uids.clone(), options.settings.allowed_gids.clone());
+        if allowed.is_anybody() && matches!(listen, Listen::Abstract(_)) {
+            // No file's mode protects it.
+            allowed = Allowed::owner();
+        }
+        let listener = Listener::new(listen, &allowed)?;
         match listener.fd() {
             Some(socket) => poller.add(socket, Token::Listener, true, false).map_err(io::Error::from)?,
             // A client that is there already is taken in the first turn.
@@ -165,6 +186,10 @@ impl Context {
             shared,
             settings: options.settings,
             listener: Some(listener),
+            allowed,
+            refusals: Refusals::default(),
+            accept_failed: false,
+            accepting: false,
             connection: None,
             direct: false,
             hung_up: false,

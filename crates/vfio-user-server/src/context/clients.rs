@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Stream};
+use peer_admission::Told;
+
 use super::endpoint::Endpoint;
+use super::listener::Next;
 use super::poller::Token;
 use super::{Context, Event, State};
 use crate::protocol::{Channel, Session, SessionLimits};
@@ -26,23 +29,47 @@ impl Context {
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = &mut self.listener else { return };
             let lasts = listener.lasts();
-            let accepted = match listener.accept() {
-                Ok(Some(accepted)) => accepted,
-                Ok(None) => return,
+            let accepted = match listener.accept(&self.poller) {
+                Ok(Next::Client(accepted)) => accepted,
+                Ok(Next::Nobody) => {
+                    if std::mem::take(&mut self.accepting) {
+                        self.watch_listener();
+                    }
+                    return;
+                }
+                // The listening socket would tell of the same client all the while.
+                Ok(Next::Soon) => {
+                    if !std::mem::replace(&mut self.accepting, true) {
+                        self.unwatch_listener();
+                    }
+                    return;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a vfio-user client; trying again in a moment");
+                    if !std::mem::replace(&mut self.accept_failed, true) {
+                        tracing::warn!(%error, "cannot accept a vfio-user client; trying again and again");
+                    }
                     self.unwatch_listener();
                     self.accept_after = now.checked_add(ACCEPT_PAUSE);
                     return;
                 }
             };
-            let uid = accepted.credentials.map(|credentials| credentials.uid);
-            let allowed = match &self.settings.allowed_uids {
-                None => true,
-                Some(uids) => uid.is_some_and(|uid| uids.contains(&uid)),
-            };
-            if !allowed {
-                tracing::warn!(?uid, "a vfio-user client was refused: its user is not among allowed-uids");
+            if std::mem::take(&mut self.accepting) {
+                self.watch_listener();
+            }
+            self.accept_failed = false;
+            let peer = accepted.credentials;
+            if !self.allowed.admits(&accepted.stream, peer) {
+                if let Some(Told { untold }) = self.refusals.refused(now) {
+                    let (uid, gid) = peer.map(|peer| (peer.uid, peer.gid)).unzip();
+                    let pid = peer.and_then(|peer| peer.pid);
+                    tracing::warn!(
+                        uid,
+                        gid,
+                        pid,
+                        untold,
+                        "a vfio-user client was refused: neither its user nor a group of its may connect"
+                    );
+                }
                 self.shared.counters.refused.add(1);
                 fd_closer::close(accepted.stream);
                 if !lasts {

@@ -108,7 +108,11 @@ impl Connection {
             session,
             stream: Arc::new(Stream::new(accepted.stream)),
             twin: None,
-            credentials: accepted.credentials,
+            credentials: accepted.credentials.map(|peer| Credentials {
+                pid: peer.pid.unwrap_or(0),
+                uid: peer.uid,
+                gid: peer.gid,
+            }),
             negotiated: false,
             since: now,
             partial_since: None,

@@ -28,6 +28,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use peer_admission::{Allowed, Refusals};
+
 #[cfg(feature = "adapter")]
 pub(crate) use builder::Options;
 pub use builder::{Builder, ListenError};
@@ -78,7 +80,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// Its process.
+    /// Its process; 0 if it has no number that this process knows.
     pub pid: i32,
     /// Its user.
     pub uid: u32,
@@ -125,8 +127,9 @@ pub enum State {
 /// What a context is set up with, besides its device.
 struct Settings {
     limits: Limits,
-    /// `None`: anybody.
+    /// Users that may connect, and groups. Anybody without either.
     allowed_uids: Option<Vec<u32>>,
+    allowed_gids: Option<Vec<u32>>,
     reconnect: bool,
     on_event: Box<dyn FnMut(Event) + Send>,
 }
@@ -149,6 +152,13 @@ pub struct Context {
     settings: Settings,
     /// `None` once no other client is taken.
     listener: Option<Listener>,
+    /// Who may connect: what was set, or what the kind of listener implies.
+    allowed: Allowed,
+    refusals: Refusals,
+    /// Accepting has failed since it last succeeded, and that was told.
+    accept_failed: bool,
+    /// A client is being accepted; until then the listening socket is not watched.
+    accepting: bool,
     connection: Option<Connection>,
     /// Somebody else watches the connection: see [`Context::connection_source`].
     direct: bool,

@@ -87,6 +87,51 @@ fn only_allowed_users_get_in() {
     client.wait_closed();
     let house = House::new(|builder| builder.allowed_uids([uid + 1, uid]));
     assert_eq!(house.connect().read(0, VALUE), 0);
+    let gid = rustix::process::getegid().as_raw();
+    let house = House::new(|builder| builder.allowed_uids([uid + 1]).allowed_gids([gid]));
+    assert_eq!(house.connect().read(0, VALUE), 0);
+    let house = House::new(|builder| builder.allowed_gids([u32::MAX - 7]));
+    let mode = std::fs::metadata(&house.path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o666);
+    Client::silent(&house.path).wait_closed();
+}
+
+/// Its giver makes it blocking and takes clients away, then shuts it down. The iothread goes on.
+#[test]
+fn a_givers_tricks_with_a_listener_hold_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("given");
+    let listener = UnixListener::bind(&path).unwrap();
+    let givers = listener.try_clone().unwrap();
+    let iothread = IoThread::builder("given").start().unwrap();
+    let context = Context::builder(device().0)
+        .reconnect(true)
+        .listen(Listen::Fd(OwnedFd::from(listener).into()))
+        .map_err(|(error, _)| error)
+        .unwrap();
+    let exported = context.spawn(&iothread.handle()).unwrap();
+    let alive = || {
+        let (tell, told) = std::sync::mpsc::channel();
+        iothread.handle().run(move |_| tell.send(()).unwrap()).unwrap();
+        told.recv_timeout(std::time::Duration::from_secs(30)).expect("the iothread waits");
+    };
+    for _ in 0..50 {
+        givers.set_nonblocking(false).unwrap();
+        let thief = givers.try_clone().unwrap();
+        let thief = std::thread::spawn(move || thief.accept().map(drop));
+        let _one = UnixStream::connect(&path).unwrap();
+        alive();
+        let _two = UnixStream::connect(&path).unwrap();
+        let _three = UnixStream::connect(&path).unwrap();
+        alive();
+        thief.join().unwrap().unwrap();
+    }
+    let mut client = Client::connect(&path);
+    assert_eq!(client.read(0, VALUE), 0);
+    drop(client);
+    rustix::net::shutdown(&givers, rustix::net::Shutdown::Both).unwrap();
+    alive();
+    drop(exported);
 }
 
 #[test]
