@@ -25,9 +25,12 @@
 mod groups;
 mod refusals;
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 pub use groups::supplementary_groups;
 pub use refusals::{PERIOD, Refusals, Told};
@@ -86,6 +89,12 @@ impl Allowed {
         self.uids.is_none() && self.gids.is_none()
     }
 
+    /// What the list is called that is given, or the first of both.
+    #[must_use]
+    pub fn option(&self) -> &'static str {
+        if self.uids.is_some() { "allowed-uids" } else { "allowed-gids" }
+    }
+
     /// Whether the peer of this socket may connect. Without credentials it may only if there is no list.
     pub fn admits(&self, socket: impl AsFd, peer: Option<Credentials>) -> bool {
         if self.is_anybody() {
@@ -109,6 +118,26 @@ impl Allowed {
         let others =
             self.uids.iter().flatten().any(|uid| *uid != own) || self.gids.iter().flatten().any(|_| true);
         Mode::from_raw_mode(if others { 0o666 } else { 0o600 })
+    }
+
+    /// Gives the file that a listening socket has just made its [mode](Self::file_mode). It was made with 0600.
+    /// `made`: its device and its inode number, so that no other file is opened to anybody that has taken its place.
+    ///
+    /// # Errors
+    /// What the system says; `ESTALE` if the file is another one. `/proc` must be there if others are listed.
+    pub fn open_file(&self, path: &Path, made: (u64, u64)) -> io::Result<()> {
+        let mode = self.file_mode();
+        if mode == Mode::RUSR | Mode::WUSR {
+            return Ok(());
+        }
+        let file =
+            rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let found = rustix::fs::fstat(&file)?;
+        if (found.st_dev, found.st_ino) != made {
+            return Err(Errno::STALE.into());
+        }
+        // Such a descriptor takes no `fchmod`; its name under /proc stands for the very file.
+        Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?)
     }
 }
 

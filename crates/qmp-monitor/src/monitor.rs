@@ -5,148 +5,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use chardev::{Connection, FrontEnd};
+use chardev::{Connection, FrontEnd, Next};
 use fd_registry::NamedFds;
 use qmp_command::policy::Policy;
 use qmp_command::{Peer, Session as _};
 use qmp_protocol::Format;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{self, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use crate::admission::{Holder, Why};
+use crate::config::{MonitorConfig, MonitorMode, NamedFdsScope, OnIdle};
 use crate::core::Core;
 #[cfg(feature = "human")]
 use crate::human::HumanSession;
+use crate::places::Places;
 use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
 
 /// What sessions have beyond their own time to end in, before the monitor stops waiting for them.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Whose the names are that `getfd` gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NamedFdsScope {
-    /// The session's: its fds are closed when it ends.
-    #[default]
-    Session,
-    /// The monitor's, as in QEMU: they outlive their client, and its next client can use them.
-    Monitor,
-}
-
-/// Called when the last of a monitor's clients has left. On the monitor's task: it must not block.
-type OnIdle = Arc<dyn Fn() + Send + Sync>;
-
-/// What a monitor speaks. A feature of this crate adds to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MonitorMode {
-    /// QMP.
-    #[default]
-    Control,
-    /// Lines, for people: see [`human`](crate::human).
-    #[cfg(feature = "human")]
-    Readline {
-        /// Whether the client's keys are echoed and edit the line, as always in QEMU 7.2. If not, lines are taken as they
-        /// come.
-        echo: bool,
-    },
-}
-
-/// How a monitor serves its clients.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct MonitorConfig {
-    /// Its id.
-    pub id: String,
-    /// What it speaks.
-    pub mode: MonitorMode,
-    /// Whether replies are indented. Nothing to a human monitor.
-    pub pretty: bool,
-    /// Whose named fds are.
-    pub named_fds: NamedFdsScope,
-    /// What its sessions may do.
-    pub policy: Policy,
-    /// Who may connect, by user id as the kernel says it; everybody when `None`. With a list, a client whose user id is
-    /// not known (on TCP) is refused too.
-    pub allowed_uids: Option<Vec<u32>>,
-    on_idle: Option<OnIdle>,
-}
-
-impl MonitorConfig {
-    /// A QMP monitor with compact replies and named fds by session.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            mode: MonitorMode::Control,
-            pretty: false,
-            named_fds: NamedFdsScope::default(),
-            policy: Policy::UNRESTRICTED,
-            allowed_uids: None,
-            on_idle: None,
-        }
-    }
-
-    /// A human monitor, with or without echo and editing. The core needs a [shell](Core::set_shell).
-    #[cfg(feature = "human")]
-    #[must_use]
-    pub fn readline(mut self, echo: bool) -> Self {
-        self.mode = MonitorMode::Readline { echo };
-        self
-    }
-
-    /// Whether it is a human monitor.
-    #[must_use]
-    pub fn is_human(&self) -> bool {
-        !matches!(self.mode, MonitorMode::Control)
-    }
-
-    /// With indented replies.
-    #[must_use]
-    pub fn pretty(mut self, pretty: bool) -> Self {
-        self.pretty = pretty;
-        self
-    }
-
-    /// With named fds in this scope.
-    #[must_use]
-    pub fn named_fds(mut self, scope: NamedFdsScope) -> Self {
-        self.named_fds = scope;
-        self
-    }
-
-    /// For these users only. A refused peer gets nothing, not even the greeting.
-    #[must_use]
-    pub fn allowed_uids(mut self, uids: Option<Vec<u32>>) -> Self {
-        self.allowed_uids = uids;
-        self
-    }
-
-    /// With somebody to be told whenever the last client has left. Not called when the monitor is closed.
-    #[must_use]
-    pub fn on_idle(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_idle = Some(Arc::new(call));
-        self
-    }
-
-    /// Whose sessions may do only what this allows.
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-}
-
-impl fmt::Debug for MonitorConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MonitorConfig")
-            .field("id", &self.id)
-            .field("mode", &self.mode)
-            .field("pretty", &self.pretty)
-            .field("named_fds", &self.named_fds)
-            .field("policy", &self.policy)
-            .field("allowed_uids", &self.allowed_uids)
-            .finish_non_exhaustive()
-    }
-}
+/// At most one line about clients that were ended for being none, or gave way, goes to the log in this time.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The sessions of a monitor, for whoever lists them.
 type Sessions = Arc<Mutex<Vec<Weak<QmpSession>>>>;
@@ -171,7 +51,15 @@ pub struct Monitor {
 
 impl Monitor {
     /// Starts to serve a front end's clients, on the core's runtime.
-    pub fn start(core: Arc<Core>, config: &MonitorConfig, front_end: FrontEnd) -> Self {
+    ///
+    /// While it is full, those who come wait, and sessions that have never negotiated (or sent a line) give way to them
+    /// half a second after they came; so do the newest ones of a user with more than its share of the places, to another
+    /// user. A front end of one client at a time is served as QEMU does: who comes waits until that one leaves.
+    pub fn start(core: Arc<Core>, config: &MonitorConfig, mut front_end: FrontEnd) -> Self {
+        let allowed = config.allowed();
+        if !allowed.is_anybody() {
+            front_end.admit_only(allowed);
+        }
         let (stop, stopped) = watch::channel(false);
         let (release, released) = watch::channel(false);
         let (id, closing): (Arc<str>, _) = (config.id.as_str().into(), Arc::default());
@@ -182,7 +70,7 @@ impl Monitor {
             id: id.clone(),
             mode: config.mode,
             pretty: pretty.clone(),
-            allowed_uids: config.allowed_uids.clone(),
+            strict: config.strict,
             on_idle: config.on_idle.clone(),
             parking: parking.clone(),
             listed: sessions.clone(),
@@ -191,6 +79,8 @@ impl Monitor {
             policy: config.policy.clone(),
             closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
+            places: Places::new(&mut front_end),
+            quiet: Arc::default(),
         };
         let task = core.runtime.spawn(serving.run(front_end, stopped));
         Self { core, id, closing, parking, pretty, sessions, released, stop, task }
@@ -244,7 +134,7 @@ struct Serving {
     id: Arc<str>,
     mode: MonitorMode,
     pretty: Arc<AtomicBool>,
-    allowed_uids: Option<Vec<u32>>,
+    strict: bool,
     on_idle: Option<OnIdle>,
     parking: Arc<AtomicBool>,
     listed: Sessions,
@@ -254,16 +144,20 @@ struct Serving {
     policy: Policy,
     closing: Arc<AtomicBool>,
     sessions: JoinSet<()>,
+    places: Places,
+    quiet: Arc<Quiet>,
 }
 
 impl Serving {
     async fn run(mut self, mut front_end: FrontEnd, mut stopped: watch::Receiver<bool>) {
-        let mut more = true;
+        let (mut more, mut again) = (true, None);
         loop {
+            let (now, waiting) = (Instant::now(), self.places.waiting());
+            let pause = self.places.pause(now);
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stopped| *stopped) => break,
-                Some(ended) = self.sessions.join_next() => {
+                Some(ended) = self.sessions.join_next_with_id() => {
                     self.reap(ended);
                     if self.sessions.is_empty()
                         && let Some(on_idle) = &self.on_idle
@@ -271,13 +165,22 @@ impl Serving {
                         on_idle();
                     }
                 }
-                next = front_end.next(), if more => match next {
-                    Some(connection) => self.serve(connection),
+                next = front_end.next_beside(waiting), if more && pause.is_none() => match next {
+                    Some(Next::Client(connection)) if front_end.is_full(waiting + 1) => {
+                        self.keep_waiting(connection);
+                    }
+                    Some(Next::Client(connection)) => self.serve(connection),
+                    Some(Next::Place) => {}
                     // No client will ever come again; those that are there go on.
                     None => more = false,
                 },
+                // Only while somebody waits.
+                () = sleep_until(pause.or(again)), if pause.or(again).is_some() => {}
             }
+            again = self.settle(&front_end);
         }
+        // Those who have waited are the first that the next front end gets.
+        self.places.take_waiting().into_iter().for_each(Connection::park);
         drop(front_end);
         self.release.send_replace(true);
         self.closing.store(true, Ordering::Release);
@@ -288,12 +191,9 @@ impl Serving {
     fn serve(&mut self, connection: Connection) {
         let peer = connection.peer();
         let credentials = peer.credentials.map(|c| Peer { pid: c.pid, uid: c.uid, gid: c.gid });
-        if let Some(allowed) = &self.allowed_uids
-            && !credentials.is_some_and(|peer| allowed.contains(&peer.uid))
-        {
-            tracing::warn!(monitor = &*self.id, peer = %peer.description, "refused: not an allowed user");
-            return;
-        }
+        let holder = Holder::of(&connection);
+        // Only TCP lets in whoever a browser can be made to connect.
+        let strict = self.strict && peer.ip.is_some();
         let mode = match self.mode {
             MonitorMode::Control => Mode::Negotiating,
             #[cfg(feature = "human")]
@@ -312,8 +212,8 @@ impl Serving {
             MonitorMode::Control => {
                 let format =
                     if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
-                let session = Session::new(connection, core, state.clone(), format, closing);
-                self.spawn(state, session, Session::park);
+                let session = Session::new(connection, core, state.clone(), format, closing).strict(strict);
+                self.spawn(state, holder, session, Session::park);
             }
             #[cfg(feature = "human")]
             MonitorMode::Readline { echo } => {
@@ -324,26 +224,73 @@ impl Serving {
                     );
                     return;
                 };
-                let session = HumanSession::new(connection, core, state.clone(), shell, echo, closing);
-                self.spawn(state, session, HumanSession::park);
+                let session =
+                    HumanSession::new(connection, core, state.clone(), shell, echo, closing).strict(strict);
+                self.spawn(state, holder, session, HumanSession::park);
             }
         }
     }
 
+    /// The monitor is full.
+    fn keep_waiting(&mut self, connection: Connection) {
+        tracing::debug!(monitor = &*self.id, peer = %connection.peer(), "a client waits: the monitor is full");
+        if let Some(turned_away) = self.places.wait(connection)
+            && let Some(untold) = self.quiet.may_speak()
+        {
+            let peer = turned_away.peer();
+            tracing::warn!(monitor = &*self.id, %peer, untold, "turned away: the monitor is full, and many wait");
+        }
+    }
+
+    /// Lets those in who wait, or has others give way to them. When to do so again, if nothing happens before.
+    fn settle(&mut self, front_end: &FrontEnd) -> Option<Instant> {
+        while !front_end.is_full(self.places.waiting())
+            && let Some(connection) = self.places.next_in()
+        {
+            self.serve(connection);
+        }
+        let settled = self.places.settle(Instant::now());
+        for (state, why) in &settled.gave_way {
+            state.give_way();
+            let why = match why {
+                Why::NeverBegun => "it has never begun",
+                Why::AboveShare => "its user has more than a share of the places",
+            };
+            let (monitor, session, peer) = (&*self.id, state.id(), state.peer());
+            if let Some(untold) = self.quiet.may_speak() {
+                tracing::warn!(
+                    monitor,
+                    session,
+                    ?peer,
+                    untold,
+                    "the monitor is full: a session gives way: {why}"
+                );
+            } else {
+                tracing::debug!(monitor, session, ?peer, "a session gives way: {why}");
+            }
+        }
+        if !settled.gave_way.is_empty() {
+            self.core.events.wake_all();
+        }
+        settled.again
+    }
+
     /// Runs a session on a task of its own; `park` is for one that the monitor's end leaves connected.
-    fn spawn<S>(&mut self, state: Arc<QmpSession>, mut session: S, park: fn(S))
+    fn spawn<S>(&mut self, state: Arc<QmpSession>, holder: Holder, mut session: S, park: fn(S))
     where
         S: Future<Output = End> + Unpin + Send + 'static,
     {
         self.list(&state);
-        let (monitor, parking) = (self.id.clone(), self.parking.clone());
-        self.sessions.spawn(async move {
+        let (monitor, parking, quiet) = (self.id.clone(), self.parking.clone(), self.quiet.clone());
+        let listed = state.clone();
+        let task = self.sessions.spawn(async move {
             let end = (&mut session).await;
-            report(&monitor, &state, &end);
+            report(&monitor, &state, &end, &quiet);
             if matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
                 park(session);
             }
         });
+        self.places.seat(task.id(), listed, holder);
     }
 
     fn list(&self, state: &Arc<QmpSession>) {
@@ -352,18 +299,23 @@ impl Serving {
         listed.push(Arc::downgrade(state));
     }
 
-    fn reap(&self, ended: Result<(), tokio::task::JoinError>) {
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            tracing::error!(monitor = &*self.id, "a session's task panicked");
+    fn reap(&mut self, ended: Result<(task::Id, ()), task::JoinError>) {
+        match ended {
+            Ok((task, ())) => self.places.free(task),
+            Err(error) => {
+                self.places.free(error.id());
+                if error.is_panic() {
+                    tracing::error!(monitor = &*self.id, "a session's task panicked");
+                }
+            }
         }
     }
 
     /// Waits for the sessions, which have been told to end. One whose command does not end is left to itself.
     async fn finish(&mut self) {
         let deadline = Instant::now() + FAREWELL + GRACE;
-        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.sessions.join_next()).await {
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.sessions.join_next_with_id()).await
+        {
             self.reap(ended);
         }
         if !self.sessions.is_empty() {
@@ -377,9 +329,37 @@ impl Serving {
     }
 }
 
-fn report(monitor: &str, state: &QmpSession, end: &End) {
+/// Waits until then; for ever, if that is never.
+async fn sleep_until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps what clients can bring about at will from filling the log.
+#[derive(Debug, Default)]
+struct Quiet(Mutex<(Option<Instant>, u64)>);
+
+impl Quiet {
+    /// Whether a line may be written, and how many were not since the last.
+    fn may_speak(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, untold) = &mut *state;
+        let now = Instant::now();
+        if last.is_some_and(|last| now < last + QUIET) {
+            *untold += 1;
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(untold))
+    }
+}
+
+fn report(monitor: &str, state: &QmpSession, end: &End, quiet: &Quiet) {
     let (session, commands, errors) = (state.id(), state.commands_served(), state.errors());
-    if end.is_forced() {
+    let untold = if matches!(end, End::Foreign) { quiet.may_speak() } else { None };
+    if end.is_forced() || untold.is_some() {
         tracing::warn!(monitor, session, commands, errors, peer = ?state.peer(), reason = %end, "a session was ended");
     } else {
         tracing::debug!(monitor, session, commands, errors, reason = %end, "a session ended");

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vmm_control::chardev::{
-    Address, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions, inherited,
+    Address, Allowed, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions,
+    inherited,
 };
 use vmm_control::{
     Budgets, BuildError, Builder, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError,
@@ -353,6 +354,8 @@ fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> Result<Mo
         .pretty(monitor.pretty)
         .named_fds(scope)
         .allowed_uids(limits.allowed_uids.clone())
+        .allowed_gids(limits.allowed_gids.clone())
+        .strict(!limits.lax)
         .policy(rules.into());
     Ok(match monitor.mode {
         MonitorMode::Control => made,
@@ -402,7 +405,9 @@ fn socket_options(origin: &str, socket: &SocketConfig) -> Result<SocketOptions, 
             Address::Fd { fd, name: number.to_string() }
         }
     };
-    Ok(SocketOptions { address, server: socket.server, wait: socket.wait, reconnect: socket.reconnect })
+    let &SocketConfig { server, wait, reconnect, insecure, .. } = socket;
+    let allowed = Allowed::new(socket.allowed_uids.clone(), socket.allowed_gids.clone());
+    Ok(SocketOptions { address, server, wait, reconnect, allowed, insecure })
 }
 
 /// The signals that end the process.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vmmd::cli::{Outcome, Run, parse};
 use vmmd::config::{
-    ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, QtestLog, RtcBase, RtcClock, RtcConfig,
-    Smp, SocketAddress, SocketConfig,
+    BudgetConfig, ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, QtestLog, RtcBase, RtcClock,
+    RtcConfig, Smp, SocketAddress, SocketConfig,
 };
 use vmmd::reference::Form;
 

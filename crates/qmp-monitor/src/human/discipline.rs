@@ -1,5 +1,6 @@
 //! How a human monitor's lines are read: with an editor that echoes, or plainly.
 
+use super::beginning::{Beginning, Seen};
 use super::editor::{Editor, Event, LINE_MAX};
 use crate::session::input::Framing;
 
@@ -10,11 +11,20 @@ pub(super) enum Heard {
     Event(Event),
     /// A plain line of more than [`LINE_MAX`] bytes, which is not to be executed.
     TooLong,
+    /// The first line is nobody's who could mean this monitor.
+    Foreign,
 }
 
 /// A client's line discipline.
 #[derive(Debug)]
-pub(super) enum Discipline {
+pub(super) struct Discipline {
+    kind: Kind,
+    /// While the first line is looked at.
+    beginning: Option<Beginning>,
+}
+
+#[derive(Debug)]
+enum Kind {
     /// As in QEMU.
     Echo(Editor),
     /// Without echo and keys, for programs.
@@ -23,32 +33,38 @@ pub(super) enum Discipline {
 
 impl Discipline {
     pub(super) fn new(prompt: &str, echo: bool) -> Self {
-        match echo {
-            true => Self::Echo(Editor::new(prompt)),
-            false => Self::Plain(Lines { prompt: prompt.into(), ..Lines::default() }),
-        }
+        let kind = match echo {
+            true => Kind::Echo(Editor::new(prompt)),
+            false => Kind::Plain(Lines { prompt: prompt.into(), ..Lines::default() }),
+        };
+        Self { kind, beginning: None }
+    }
+
+    /// Looks at what comes first, or does not. To be called before anything has come.
+    pub(super) fn watch_beginning(&mut self, watch: bool) {
+        self.beginning = watch.then(Beginning::default);
     }
 
     /// Shows the prompt.
     pub(super) fn prompt(&mut self) {
-        match self {
-            Self::Echo(editor) => editor.prompt(),
-            Self::Plain(lines) => lines.prompts += 1,
+        match &mut self.kind {
+            Kind::Echo(editor) => editor.prompt(),
+            Kind::Plain(lines) => lines.prompts += 1,
         }
     }
 
     /// Answers a request for completion.
     pub(super) fn complete(&mut self, candidates: Vec<String>) {
-        if let Self::Echo(editor) = self {
+        if let Kind::Echo(editor) = &mut self.kind {
             editor.complete(candidates);
         }
     }
 
     /// Moves what the client is to be sent to the end of `out`.
     pub(super) fn echo(&mut self, out: &mut Vec<u8>) {
-        match self {
-            Self::Echo(editor) => editor.echo(out),
-            Self::Plain(lines) => {
+        match &mut self.kind {
+            Kind::Echo(editor) => editor.echo(out),
+            Kind::Plain(lines) => {
                 (0..std::mem::take(&mut lines.prompts))
                     .for_each(|_| out.extend_from_slice(lines.prompt.as_bytes()));
             }
@@ -60,16 +76,25 @@ impl Framing for Discipline {
     type Message = Heard;
 
     fn next(&mut self, bytes: &mut &[u8]) -> Option<Heard> {
-        match self {
-            Self::Echo(editor) => editor.next(bytes).map(Heard::Event),
-            Self::Plain(lines) => lines.next(bytes),
+        let before = *bytes;
+        let heard = match &mut self.kind {
+            Kind::Echo(editor) => editor.next(bytes).map(Heard::Event),
+            Kind::Plain(lines) => lines.next(bytes),
+        };
+        // What was taken goes as far as the end of a line that was heard, so the line is known before it is executed.
+        let taken = &before[..before.len() - bytes.len()];
+        match self.beginning.as_mut().map(|beginning| beginning.see(taken)) {
+            Some(Seen::Foreign) => return Some(Heard::Foreign),
+            Some(Seen::Line) => self.beginning = None,
+            Some(Seen::Nothing) | None => {}
         }
+        heard
     }
 
     fn reset(&mut self) {
-        match self {
-            Self::Echo(editor) => editor.reset(),
-            Self::Plain(lines) => {
+        match &mut self.kind {
+            Kind::Echo(editor) => editor.reset(),
+            Kind::Plain(lines) => {
                 *lines = Lines { prompt: std::mem::take(&mut lines.prompt), ..Lines::default() }
             }
         }
@@ -77,9 +102,9 @@ impl Framing for Discipline {
 
     /// An editor's 300 KiB are a bound of their own.
     fn held_bytes(&self) -> usize {
-        match self {
-            Self::Echo(_) => 0,
-            Self::Plain(lines) => lines.line.capacity(),
+        match &self.kind {
+            Kind::Echo(_) => 0,
+            Kind::Plain(lines) => lines.line.capacity(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`readline`](crate::MonitorConfig::readline) then serves each of its clients with a session of this module: prompt,
 //! echo and editing ([`editor`]), one line after another, the line's file descriptors, back-pressure. No events.
 
+mod beginning;
 mod discipline;
 pub mod editor;
 mod session;

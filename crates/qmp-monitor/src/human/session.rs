@@ -55,6 +55,8 @@ pub(crate) struct HumanSession {
     /// What the client was to get was dropped.
     cut_off: bool,
     monitor_closing: Arc<AtomicBool>,
+    /// What came was no person's.
+    foreign: bool,
     /// The editor draws on the terminal, if the client is one.
     terminal: Option<RawTerminal>,
 }
@@ -90,6 +92,7 @@ impl HumanSession {
             running: None,
             doomed: None,
             cut_off: false,
+            foreign: false,
             connection,
             core,
             state,
@@ -99,6 +102,12 @@ impl HumanSession {
         session.say(&format!("{}\n", session.shell.banner()));
         session.prompt();
         session
+    }
+
+    /// With what a browser would send ending the session, or not.
+    pub(crate) fn strict(mut self, strict: bool) -> Self {
+        self.input.framing().watch_beginning(strict);
+        self
     }
 
     /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of an answer.
@@ -139,9 +148,21 @@ impl HumanSession {
             return Poll::Ready(end);
         }
         if turn == Turn::Over && self.writer.is_empty() {
-            return Poll::Ready(if self.is_closing() { End::Closed } else { End::Left });
+            return Poll::Ready(self.why_over());
         }
         Poll::Pending
+    }
+
+    /// Why the session is over that has written everything.
+    fn why_over(&self) -> End {
+        match () {
+            () if self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire) => {
+                End::Closed
+            }
+            () if self.foreign => End::Foreign,
+            () if self.state.gives_way() => End::GaveWay,
+            () => End::Left,
+        }
     }
 
     /// Runs lines and takes keys, as far as it goes without waiting.
@@ -191,6 +212,11 @@ impl HumanSession {
                 self.echo();
             }
             Heard::Event(Event::Echo) => {}
+            Heard::Foreign => {
+                self.foreign = true;
+                self.input.end();
+                self.writer.hurry();
+            }
             Heard::TooLong => {
                 self.say(&format!("Error: the line is longer than {LINE_MAX} bytes\n"));
                 self.prompt();
@@ -199,6 +225,7 @@ impl HumanSession {
     }
 
     fn start(&mut self, line: String, context: Context) {
+        self.state.begin();
         tracing::trace!(session = self.state.id(), line = line.escape_debug().to_string());
         match self.guarded(|shell| shell.execute(line, context)) {
             // The next look at what runs is its first poll.
@@ -294,7 +321,9 @@ impl HumanSession {
     }
 
     fn is_closing(&self) -> bool {
-        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
+        self.core.events.is_closing()
+            || self.monitor_closing.load(Ordering::Acquire)
+            || self.state.gives_way()
     }
 }
 

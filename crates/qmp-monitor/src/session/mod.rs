@@ -94,6 +94,10 @@ pub(crate) enum End {
     Stalled,
     /// The plane's sessions held too much, and this one most, in output.
     OverBudget,
+    /// The client is none: see [`MonitorConfig::strict`](crate::MonitorConfig::strict).
+    Foreign,
+    /// It gave way to another client.
+    GaveWay,
     /// The transport failed.
     Transport(io::Error),
 }
@@ -111,6 +115,8 @@ impl fmt::Display for End {
             Self::Left => f.write_str("the client left"),
             Self::Closed => f.write_str("the monitor closes"),
             Self::EventOverflow => f.write_str("too many events waited for the client"),
+            Self::Foreign => f.write_str("what it sent is not what a client of a monitor begins with"),
+            Self::GaveWay => f.write_str("it gave way to another client"),
             Self::Stalled => f.write_str("the client took nothing for too long"),
             Self::OverBudget => f.write_str(
                 "the plane's budget of memory is used up, most of it by what the client does not take",
@@ -150,6 +156,10 @@ pub(crate) struct Session {
     /// What the client was to get was dropped.
     cut_off: bool,
     monitor_closing: Arc<AtomicBool>,
+    /// An error in its JSON before it has negotiated ends the session.
+    strict: bool,
+    /// There was one.
+    foreign: bool,
 }
 
 impl Session {
@@ -183,7 +193,15 @@ impl Session {
             doomed: None,
             cut_off: false,
             monitor_closing,
+            strict: false,
+            foreign: false,
         }
+    }
+
+    /// With an error in JSON before negotiation ending the session, or not.
+    pub(crate) fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
     }
 
     /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of a reply.
@@ -219,7 +237,7 @@ impl Session {
             return Poll::Ready(end);
         }
         if turn == Turn::Over && self.writer.is_empty() {
-            return Poll::Ready(if self.is_closing() { End::Closed } else { End::Left });
+            return Poll::Ready(self.why_over());
         }
         Poll::Pending
     }
@@ -233,6 +251,18 @@ impl Session {
     /// Output above which nothing is read.
     fn mark(&self) -> usize {
         self.holdings.mark(self.core.limits.outbox)
+    }
+
+    /// Why the session is over that has written everything.
+    fn why_over(&self) -> End {
+        match () {
+            () if self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire) => {
+                End::Closed
+            }
+            () if self.foreign => End::Foreign,
+            () if self.state.gives_way() => End::GaveWay,
+            () => End::Left,
+        }
     }
 
     /// Runs commands and takes requests, as far as it goes without waiting.
@@ -290,7 +320,7 @@ impl Session {
                 self.overtaking = self.call(request, arrival.fds, cx);
             }
             Message::Malformed(malformed) if malformed.oob => {
-                self.refuse(&malformed.error, malformed.id.as_ref())
+                self.refuse_malformed(&malformed.error, malformed.id.as_ref())
             }
             _ if self.running.is_some() => self.queue.push_back(Queued::new(arrival)),
             _ => self.start(arrival, cx),
@@ -300,7 +330,7 @@ impl Session {
     /// Starts an in-band request.
     fn start(&mut self, Arrival { message, fds }: Arrival, cx: &mut TaskContext<'_>) {
         match message {
-            Message::Malformed(Malformed { error, id, .. }) => self.refuse(&error, id.as_ref()),
+            Message::Malformed(Malformed { error, id, .. }) => self.refuse_malformed(&error, id.as_ref()),
             Message::Request(request) => {
                 if self.state.mode() == Mode::Negotiating && request.execute != "qmp_capabilities" {
                     return self.refuse(&expecting_negotiation(), request.id.as_ref());
@@ -373,6 +403,16 @@ impl Session {
         encode_error(self.writer.buffer(), error, id, format);
     }
 
+    /// Over TCP it may be a browser that talks here, and a command the next thing that it says: nothing of that is read.
+    fn refuse_malformed(&mut self, error: &Error, id: Option<&Value>) {
+        self.refuse(error, id);
+        if self.strict && self.state.mode() == Mode::Negotiating {
+            self.foreign = true;
+            self.hang_up();
+            self.writer.hurry();
+        }
+    }
+
     /// Events come from now on, none from before.
     fn negotiated(&mut self) {
         self.events = Some(self.core.events.subscribe());
@@ -392,7 +432,9 @@ impl Session {
     }
 
     fn is_closing(&self) -> bool {
-        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
+        self.core.events.is_closing()
+            || self.monitor_closing.load(Ordering::Acquire)
+            || self.state.gives_way()
     }
 
     fn hang_up(&mut self) {

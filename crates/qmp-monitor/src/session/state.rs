@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use budget::{Account, Holder};
@@ -29,6 +29,10 @@ pub struct QmpSession {
     monitor: Arc<str>,
     peer: Option<Peer>,
     mode: AtomicU8,
+    /// It has negotiated or, at a human monitor, sent a line.
+    begun: AtomicBool,
+    /// It is to end, for another client.
+    gives_way: AtomicBool,
     named_fds: Arc<NamedFds>,
     policy: Policy,
     enabled_events: Mutex<BTreeSet<String>>,
@@ -57,6 +61,8 @@ impl QmpSession {
             monitor,
             peer,
             mode: AtomicU8::new(mode as u8),
+            begun: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
             named_fds,
             policy,
             enabled_events: Mutex::default(),
@@ -105,9 +111,28 @@ impl QmpSession {
     /// Ends negotiation. `false` when it was over already; nothing has changed then.
     pub fn negotiate(&self, out_of_band: bool) -> bool {
         let mode = if out_of_band { Mode::OutOfBand } else { Mode::InBand };
+        self.begin();
         self.mode
             .compare_exchange(Mode::Negotiating as u8, mode as u8, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// The client has shown that it is one.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// The session finishes what runs and ends. Whoever calls this wakes it.
+    pub(crate) fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Acquire)
     }
 
     /// The names that `getfd` gave to fds: the session's own, or its monitor's.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chardev::Credentials;
 use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
 use qmp_protocol::ErrorClass;
 use serde::Deserialize;
@@ -55,7 +56,9 @@ fn hand_over(plane: &Shared, context: &Context, arguments: AddClient) -> Command
         .chardevs
         .get(&protocol)
         .ok_or_else(|| CommandError::generic(format!("protocol '{protocol}' is invalid")))?;
-    chardev.attach(socket, access::badge(context)).map_err(|error| {
+    // Whatever the socket says: whoever brings it could have made one that says anything.
+    let giver = context.peer().map(|peer| Credentials { pid: peer.pid, uid: peer.uid, gid: peer.gid });
+    chardev.attach_from(socket, access::badge(context), giver).map_err(|error| {
         tracing::debug!(chardev = protocol, %error, "a client was not added");
         CommandError::generic("failed to add client")
     })

@@ -32,6 +32,9 @@ const SOCKET_KEYS: &[&str] = &[
     "append",
     "logfile",
     "logappend",
+    "allowed-uids",
+    "allowed-gids",
+    "insecure",
 ];
 
 /// Those that `-qmp unix:` and `-qmp tcp:` take after the address.
@@ -49,6 +52,9 @@ const DEVICE_KEYS: &[&str] = &[
     "named-fds",
     "logfile",
     "logappend",
+    "allowed-uids",
+    "allowed-gids",
+    "insecure",
 ];
 
 const MON_KEYS: &[&str] = &[
@@ -63,6 +69,8 @@ const MON_KEYS: &[&str] = &[
     "read-only",
     "fdsets",
     "allowed-uids",
+    "allowed-gids",
+    "strict",
 ];
 
 /// Kinds of character device that QEMU has besides ours.
@@ -138,10 +146,9 @@ pub(super) fn mon(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
                 let wrong = || ErrorKind::choice("fdsets", &pair.value, FdSetsScope::WORDS);
                 spec.fdsets = Some(scope.ok_or_else(wrong)?);
             }
-            "allowed-uids" => {
-                let uid = u32::try_from(pair.number()?).map_err(|_| ErrorKind::number(&pair.key))?;
-                spec.allowed_uids.get_or_insert_default().push(uid);
-            }
+            "allowed-uids" => spec.allowed_uids.get_or_insert_default().push(id(&pair)?),
+            "allowed-gids" => spec.allowed_gids.get_or_insert_default().push(id(&pair)?),
+            "strict" => spec.strict = Some(pair.switch()?),
             _ => return Err(pair.unknown(MON_KEYS)),
         }
     }
@@ -305,6 +312,10 @@ fn socket_key(spec: &mut ChardevSpec, pair: &Pair, valid: &[&str]) -> Result<(),
             }
         }
         "tls-creds" | "tls-authz" => return Err(ErrorKind::NotOffered("sockets are not encrypted").into()),
+        // These add up.
+        "allowed-uids" => spec.allowed_uids.get_or_insert_default().push(id(pair)?),
+        "allowed-gids" => spec.allowed_gids.get_or_insert_default().push(id(pair)?),
+        "insecure" => spec.insecure = Some(pair.switch()?),
         "logfile" => spec.logfile = Some(pair.value.clone()),
         "logappend" => spec.logappend = Some(pair.switch()?),
         "to" => return Err(ErrorKind::NotOffered("it listens on the one port that is named").into()),
@@ -326,6 +337,11 @@ fn other_backend() -> ConfigError {
 
 fn pause(pair: &Pair) -> Result<u64, ConfigError> {
     u64::try_from(pair.number()?).map_err(|_| ErrorKind::number(&pair.key).into())
+}
+
+/// A user's or a group's id.
+fn id(pair: &Pair) -> Result<u32, ConfigError> {
+    u32::try_from(pair.number()?).map_err(|_| ErrorKind::number(&pair.key).into())
 }
 
 fn port(text: &str) -> Result<u16, ConfigError> {

@@ -76,16 +76,20 @@ const DEVICES: &str = "
   DEV, -chardev socket and -mon also take
     max-clients=N               how many clients are served at once (64; QEMU's way is 1)
     named-fds=session|monitor   who owns the fds of 'getfd' (session; QEMU's way is monitor)
+    allowed-uids=UID, allowed-gids=GID
+                                who may connect (whom a unix socket's mode lets in: its owner, root);
+                                repeatable. On a DEV or -chardev they open the socket's mode as needed
+  DEV and -chardev socket take insecure=on, which lets tcp listen where other hosts can connect,
   and -mon what its clients may do:
     allow=P, deny=P             commands (query-*), or commands for types (object-add:iothread);
                                 repeatable
     read-only=on                only what changes nothing
     fdsets=own                  other monitors' fd sets are out of reach
-    allowed-uids=UID            who may connect; repeatable
+    strict=off                  TCP clients may begin with what is no QMP, or with an HTTP request
   A PCI device is exported to another process over vfio-user by
     -device edu|scratch,id=D -object x-vfio-user-server,id=V,type=unix,path=PATH,device=D
   and the -object takes iothread=ID (one of its own), reconnect=on (goes with its client),
-  allowed-uids.0=UID, dma=auto|map (auto).
+  allowed-uids.0=UID, allowed-gids.0=GID, dma=auto|map (auto).
   -machine auto-shutdown=on: shuts down when the last such object has gone.
 ";
 

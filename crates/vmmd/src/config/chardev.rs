@@ -74,6 +74,13 @@ pub struct SocketConfig {
     pub reconnect: Option<Duration>,
     /// TCP only: send small writes at once.
     pub nodelay: bool,
+    /// Listening unix sockets only: users that may connect. Without these and groups: whom the file's mode admits; root
+    /// and this process's user at an abstract name.
+    pub allowed_uids: Option<Vec<u32>>,
+    /// Likewise: groups whose members may connect, besides those users.
+    pub allowed_gids: Option<Vec<u32>>,
+    /// Listening TCP sockets only: other hosts may connect.
+    pub insecure: bool,
 }
 
 /// Where a socket is.
@@ -134,6 +141,9 @@ pub struct ChardevSpec {
     pub append: Option<bool>,
     pub logfile: Option<String>,
     pub logappend: Option<bool>,
+    pub allowed_uids: Option<Vec<u32>>,
+    pub allowed_gids: Option<Vec<u32>>,
+    pub insecure: Option<bool>,
 }
 
 impl ChardevSpec {
@@ -209,6 +219,9 @@ impl ChardevSpec {
             wait: server && self.wait.unwrap_or(true),
             reconnect: reconnect.filter(|pause| !pause.is_zero()),
             nodelay: self.nodelay.unwrap_or(false),
+            allowed_uids: self.allowed_uids.clone(),
+            allowed_gids: self.allowed_gids.clone(),
+            insecure: self.insecure.unwrap_or(false),
         })
     }
 
@@ -263,6 +276,9 @@ impl ChardevSpec {
             ("nodelay", self.nodelay == Some(true), tcp),
             ("reconnect", self.reconnect.is_some(), socket),
             ("reconnect-ms", self.reconnect_ms.is_some(), socket),
+            ("allowed-uids", self.allowed_uids.is_some(), socket),
+            ("allowed-gids", self.allowed_gids.is_some(), socket),
+            ("insecure", self.insecure == Some(true), tcp),
             ("max-clients", self.max_clients.is_some_and(|count| count > 1), socket),
         ]
         .into_iter()

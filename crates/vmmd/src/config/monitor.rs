@@ -39,8 +39,12 @@ pub struct MonitorLimits {
     pub read_only: bool,
     /// Which fd sets can be reached.
     pub fdsets: FdSetsScope,
-    /// Who may connect. `None`: everybody.
+    /// Users that may connect. Without these and groups: everybody whom the chardev admits.
     pub allowed_uids: Option<Vec<u32>>,
+    /// Groups whose members may connect, besides those users.
+    pub allowed_gids: Option<Vec<u32>>,
+    /// A TCP client is taken for one that means this monitor, whatever it sends first.
+    pub lax: bool,
 }
 
 /// Which fd sets a monitor's clients can reach.
@@ -147,6 +151,8 @@ pub struct MonitorSpec {
     pub read_only: Option<bool>,
     pub fdsets: Option<FdSetsScope>,
     pub allowed_uids: Option<Vec<u32>>,
+    pub allowed_gids: Option<Vec<u32>>,
+    pub strict: Option<bool>,
 }
 
 impl MonitorSpec {
@@ -158,6 +164,8 @@ impl MonitorSpec {
             read_only: self.read_only.unwrap_or(false),
             fdsets: self.fdsets.unwrap_or_default(),
             allowed_uids: self.allowed_uids.clone(),
+            allowed_gids: self.allowed_gids.clone(),
+            lax: self.strict == Some(false),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chardev::{Address, Backend, FileOptions, LogOptions, SocketOptions};
+use chardev::{Address, Allowed, Backend, FileOptions, LogOptions, SocketOptions};
 use qmp_command::{CommandError, CommandResult, QapiType};
 use serde::Deserialize;
 
@@ -140,6 +140,13 @@ struct ChardevSocket {
     websocket: Option<bool>,
     /// Connecting only: seconds between attempts. Without it, or with 0, there is one.
     reconnect: Option<i64>,
+    /// Listening on a unix socket only: user ids that may connect. Without this and `allowed-gids` that is whom the
+    /// socket's mode admits; root and our own user at an abstract name.
+    allowed_uids: Option<Vec<u32>>,
+    /// Likewise: ids of groups whose members may connect, too, or only, if no user ids are given.
+    allowed_gids: Option<Vec<u32>>,
+    /// Listening on TCP only: other hosts may connect. Off by default.
+    insecure: Option<bool>,
 }
 
 /// The address of a socket.
@@ -250,7 +257,9 @@ impl ChardevSocket {
         // QEMU takes what is below 0 for 0.
         let seconds = self.reconnect.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
         let reconnect = (seconds > 0).then(|| Duration::from_secs(seconds));
-        Ok(SocketOptions { address, server, wait: false, reconnect })
+        let allowed = Allowed::new(self.allowed_uids, self.allowed_gids);
+        let insecure = self.insecure.unwrap_or(false);
+        Ok(SocketOptions { address, server, wait: false, reconnect, allowed, insecure })
     }
 
     /// What contradicts itself or cannot be had, in QEMU's order.

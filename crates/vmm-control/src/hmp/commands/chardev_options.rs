@@ -54,6 +54,10 @@ const KNOWN: &[(&str, Kind)] = &[
     ("clipboard", Kind::Switch),
     ("tight", Kind::Switch),
     ("abstract", Kind::Switch),
+    // Ours.
+    ("allowed-uids", Kind::Number),
+    ("allowed-gids", Kind::Number),
+    ("insecure", Kind::Switch),
 ];
 
 /// Holds the options against what each one takes, in their order. Warnings go out as they come.
@@ -177,7 +181,13 @@ fn socket(options: &Options) -> CommandResult<Map<String, Value>> {
     set(&mut data, "wait", wait.or(server.then_some(true)));
     set(&mut data, "nodelay", on(options, "nodelay").or(on(options, "delay").map(|delay| !delay)));
     set(&mut data, "reconnect", count(options, "reconnect"));
-    for key in ["telnet", "tn3270", "websocket"] {
+    // These may be repeated.
+    for key in ["allowed-uids", "allowed-gids"] {
+        let ids: Vec<_> = options.iter().filter(|item| item.key == key).collect();
+        let numbers = ids.iter().filter_map(|item| number::unsigned(&item.value)).collect::<Vec<_>>();
+        set(&mut data, key, (!ids.is_empty()).then_some(numbers));
+    }
+    for key in ["telnet", "tn3270", "websocket", "insecure"] {
         set(&mut data, key, on(options, key));
     }
     for key in ["tls-creds", "tls-authz"] {
@@ -259,6 +269,19 @@ mod tests {
             Ok(json!({"type": "socket", "data": {
                 "addr": {"type": "inet", "data": {"host": "h", "port": "p", "to": 5, "ipv4": true}},
                 "server": false, "nodelay": true, "reconnect": 1, "telnet": true,
+            }}))
+        );
+        assert_eq!(
+            backend("socket,id=s,path=/p,allowed-uids=1,allowed-gids=0,allowed-uids=2"),
+            Ok(json!({"type": "socket", "data": {
+                "addr": {"type": "unix", "data": {"path": "/p"}}, "server": false,
+                "allowed-uids": [1, 2], "allowed-gids": [0],
+            }}))
+        );
+        assert_eq!(
+            backend("socket,id=s,host=,port=1,insecure=on"),
+            Ok(json!({"type": "socket", "data": {
+                "addr": {"type": "inet", "data": {"host": "", "port": "1"}}, "server": false, "insecure": true,
             }}))
         );
         assert_eq!(

@@ -75,6 +75,10 @@ pub struct MonitorQmpProperties {
     pub named_fds: Option<NamedFds>,
     /// User ids that may connect; all when absent.
     pub allowed_uids: Option<Vec<u32>>,
+    /// Ids of groups whose members may connect, too, or only, if no user ids are given.
+    pub allowed_gids: Option<Vec<u32>>,
+    /// Whether an error in its JSON before it has negotiated ends a TCP client's session; true when absent.
+    pub strict: Option<bool>,
     /// Commands that its sessions may use (`query-*`, `object-add:iothread`); all when absent.
     pub allow: Option<Vec<String>>,
     /// Commands that they may not use, allowed or not; none when absent.
@@ -99,6 +103,10 @@ pub struct MonitorHmpProperties {
     pub max_clients: Option<u32>,
     /// User ids that may connect; all when absent.
     pub allowed_uids: Option<Vec<u32>>,
+    /// Ids of groups whose members may connect, too, or only, if no user ids are given.
+    pub allowed_gids: Option<Vec<u32>>,
+    /// Whether an HTTP request or a TLS handshake ends a TCP client's session; true when absent.
+    pub strict: Option<bool>,
     /// Commands that its sessions may use, as for `monitor-qmp`; `human-monitor-command:o` names a command that only
     /// this monitor has.
     pub allow: Option<Vec<String>>,
@@ -114,6 +122,8 @@ pub struct MonitorHmpProperties {
 struct Limits<'a> {
     max_clients: Option<u32>,
     allowed_uids: Option<&'a Vec<u32>>,
+    allowed_gids: Option<&'a Vec<u32>>,
+    strict: Option<bool>,
     allow: Option<&'a Vec<String>>,
     deny: Option<&'a Vec<String>>,
     read_only: Option<bool>,
@@ -147,6 +157,8 @@ impl MonitorQmpProperties {
         Limits {
             max_clients: self.max_clients,
             allowed_uids: self.allowed_uids.as_ref(),
+            allowed_gids: self.allowed_gids.as_ref(),
+            strict: self.strict,
             allow: self.allow.as_ref(),
             deny: self.deny.as_ref(),
             read_only: self.read_only,
@@ -161,6 +173,8 @@ impl MonitorHmpProperties {
         Limits {
             max_clients: self.max_clients,
             allowed_uids: self.allowed_uids.as_ref(),
+            allowed_gids: self.allowed_gids.as_ref(),
+            strict: self.strict,
             allow: self.allow.as_ref(),
             deny: self.deny.as_ref(),
             read_only: self.read_only,
@@ -178,6 +192,8 @@ struct Parts {
     policy: Policy,
     max_clients: usize,
     allowed_uids: Option<Vec<u32>>,
+    allowed_gids: Option<Vec<u32>>,
+    strict: bool,
 }
 
 impl std::fmt::Debug for Parts {
@@ -203,6 +219,8 @@ impl Parts {
             policy: limits.policy()?,
             max_clients: limits.max_clients()?,
             allowed_uids: limits.allowed_uids.cloned(),
+            allowed_gids: limits.allowed_gids.cloned(),
+            strict: limits.strict.unwrap_or(true),
         })
     }
 
@@ -215,7 +233,11 @@ impl Parts {
         mark: Mark,
     ) -> CommandResult<()> {
         let policy = self.policy.clone().and(context.policy());
-        let config = config.policy(policy).allowed_uids(self.allowed_uids.clone());
+        let config = config
+            .policy(policy)
+            .allowed_uids(self.allowed_uids.clone())
+            .allowed_gids(self.allowed_gids.clone())
+            .strict(self.strict);
         match self.monitors.start(config, chardev, self.max_clients, mark) {
             Err(MonitorError::Chardev(OpenError::InUse { .. })) => {
                 Err(CommandError::generic(format!("chardev '{}' is already in use", chardev.id())))
@@ -265,6 +287,7 @@ pub(crate) fn monitor_hmp(monitors: &Arc<Monitors>, chardevs: &Arc<Chardevs>) ->
         properties.max_clients.get_or_insert(MAX_CLIENTS);
         properties.read_only.get_or_insert(false);
         properties.fdsets.get_or_insert_default();
+        properties.strict.get_or_insert(true);
         Ok(MonitorHmp { parts, properties })
     };
     ObjectType::new("monitor-hmp", create).doc("A monitor for people on a chardev.").parent("monitor")
@@ -278,6 +301,7 @@ impl MonitorQmp {
         properties.named_fds.get_or_insert_default();
         properties.read_only.get_or_insert(false);
         properties.fdsets.get_or_insert_default();
+        properties.strict.get_or_insert(true);
         Self { parts, properties: Mutex::new(properties) }
     }
 
@@ -303,6 +327,8 @@ impl MonitorQmp {
                 NamedFdsScope::Session => NamedFds::Session,
             }),
             allowed_uids: config.allowed_uids.clone(),
+            allowed_gids: config.allowed_gids.clone(),
+            strict: Some(config.strict),
             ..MonitorQmpProperties::default()
         };
         let parts = Parts {
@@ -312,6 +338,8 @@ impl MonitorQmp {
             policy: config.policy.clone(),
             max_clients,
             allowed_uids: config.allowed_uids.clone(),
+            allowed_gids: config.allowed_gids.clone(),
+            strict: config.strict,
         };
         Self { parts, properties: Mutex::new(properties) }
     }

@@ -86,6 +86,9 @@ impl Export {
         if let Some(uids) = properties.allowed_uids {
             builder = builder.allowed_uids(uids);
         }
+        if let Some(gids) = properties.allowed_gids {
+            builder = builder.allowed_gids(gids);
+        }
         let context = match builder.listen(listen) {
             Ok(context) => context,
             Err((error, device)) => {

@@ -52,6 +52,8 @@ pub struct VfioUserServerProperties {
     pub reconnect: Option<bool>,
     /// User ids that may connect; all when absent.
     pub allowed_uids: Option<Vec<u32>>,
+    /// Ids of groups whose members may connect, too, or only, if no user ids are given.
+    pub allowed_gids: Option<Vec<u32>>,
     /// How the client's memory is reached; `auto` when absent.
     pub dma: Option<VfioUserDma>,
 }
