@@ -4,13 +4,18 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use rustix::fs::OFlags;
+use tokio::sync::oneshot;
 
 use crate::backend::FileOptions;
 use crate::duplex::{Duplex, duplicate};
 use crate::error::OpenError;
 use crate::opener::{OpenedFile, Opener};
+
+/// Opening needs little stack, but the opener is the user's.
+const STACK: usize = 1 << 20;
 
 /// Opens a `file` chardev's files.
 pub(crate) async fn open_file(options: FileOptions, opener: Opener) -> Result<Duplex, OpenError> {
@@ -64,17 +69,17 @@ fn open(opener: &Opener, path: &Path, flags: OFlags) -> Result<OpenedFile, OpenE
     opener.open(path, flags).map_err(|source| OpenError::Open { path: path.to_owned(), source })
 }
 
-/// Runs what may block on a thread where it may.
+/// Runs what may block on a thread where it may: one of its own, as the runtime's panic where none can be started.
 async fn apart<T: Send + 'static>(
     open: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
-    match tokio::task::spawn_blocking(open).await {
-        Ok(opened) => opened,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(unusable(io::Error::other("the runtime is shutting down"))),
-        },
-    }
+    let (sender, receiver) = oneshot::channel();
+    let run = move || {
+        // An error says that nobody wants it any more, and closes it.
+        let _ = sender.send(open());
+    };
+    thread::Builder::new().name("open".into()).stack_size(STACK).spawn(run).map_err(unusable)?;
+    receiver.await.unwrap_or_else(|_| Err(unusable(io::Error::other("the thread that opens it has ended"))))
 }
 
 fn unusable(source: io::Error) -> OpenError {

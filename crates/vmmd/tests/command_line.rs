@@ -227,6 +227,25 @@ fn addresses() {
 }
 
 #[test]
+fn who_may_connect() {
+    let quiet = socket(&["-qmp", "unix:q,server=on"]);
+    assert_eq!((quiet.allowed_uids, quiet.allowed_gids, quiet.insecure), (None, None, false));
+    let options = "allowed-uids=1,allowed-gids=0,allowed-uids=2";
+    for argument in [
+        ["-qmp", &format!("unix:q,server=on,{options}")],
+        ["-chardev", &format!("socket,id=a,path=q,server=on,{options}")],
+    ] {
+        let socket = socket(&argument);
+        assert_eq!(socket.allowed_uids, Some(vec![1, 2]), "{argument:?}");
+        assert_eq!(socket.allowed_gids, Some(vec![0]), "{argument:?}");
+    }
+    assert!(socket(&["-qmp", "tcp::1,server=on,insecure=on"]).insecure);
+    let config = config(&words("-chardev null,id=n -mon n,allowed-gids=5,allowed-gids=6,strict=off"));
+    let limits = &config.monitors[0].limits;
+    assert_eq!((limits.allowed_gids.as_deref(), limits.lax), (Some(&[5, 6][..]), true));
+}
+
+#[test]
 fn listening_waiting_and_connecting_again() {
     let modes = |device| {
         let socket = socket(&["-qmp", device]);
@@ -308,6 +327,9 @@ fn refusals_in_the_words_of_qemu() {
         ("-qmp unix", "'unix' is not a valid char driver; did you mean 'unix:PATH'?"),
         ("-qmp fd=3", "'fd=3' is not a valid char driver; give -chardev socket,id=ID,fd=FD"),
         ("-qmp tcp:4444", "parse error: tcp:4444; give tcp:HOST:PORT"),
+        ("-qmp unix:q,allowed-uids=x", "Parameter 'allowed-uids' expects a number"),
+        ("-qmp unix:q,allowed-gids=4294967296", "Parameter 'allowed-gids' expects a number"),
+        ("-qmp tcp::1,insecure=1", "Parameter 'insecure' expects 'on' or 'off'"),
         ("-qmp tcp::x", "Parameter 'port' expects a number from 0 to 65535"),
         ("-qmp telnet:h:1,server=on", "known to QEMU but not offered by vmmd"),
         ("-qmp mon:stdio", "known to QEMU but not offered by vmmd"),

@@ -57,6 +57,11 @@ use crate::events::{Subscription, WakeHandle};
 /// In-band requests that wait behind the running one once out-of-band is on: QEMU's eight.
 pub const QUEUE: usize = 8;
 
+/// Replies and events that a client may send in a row, as if they were requests. Each is answered with an error; if that is
+/// read by another session, which a client can bring about with a chardev that connects to a monitor, the two would go on for
+/// ever.
+const ECHOES: u32 = 1000;
+
 /// How long a session has, when its monitor or the plane closes, to write what waits.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -98,6 +103,8 @@ pub(crate) enum End {
     Foreign,
     /// It gave way to another client.
     GaveWay,
+    /// [`ECHOES`].
+    Echo,
     /// The transport failed.
     Transport(io::Error),
 }
@@ -105,7 +112,7 @@ pub(crate) enum End {
 impl End {
     /// Whether the session was ended against its client's will.
     pub(crate) fn is_forced(&self) -> bool {
-        matches!(self, Self::EventOverflow | Self::Stalled | Self::OverBudget)
+        matches!(self, Self::EventOverflow | Self::Stalled | Self::OverBudget | Self::Echo)
     }
 }
 
@@ -116,6 +123,7 @@ impl fmt::Display for End {
             Self::Closed => f.write_str("the monitor closes"),
             Self::EventOverflow => f.write_str("too many events waited for the client"),
             Self::Foreign => f.write_str("what it sent is not what a client of a monitor begins with"),
+            Self::Echo => write!(f, "it sent {ECHOES} replies in a row, as another monitor would"),
             Self::GaveWay => f.write_str("it gave way to another client"),
             Self::Stalled => f.write_str("the client took nothing for too long"),
             Self::OverBudget => f.write_str(
@@ -160,6 +168,8 @@ pub(crate) struct Session {
     strict: bool,
     /// There was one.
     foreign: bool,
+    /// Replies that came as requests, since something else did.
+    echoes: u32,
 }
 
 impl Session {
@@ -195,6 +205,7 @@ impl Session {
             monitor_closing,
             strict: false,
             foreign: false,
+            echoes: 0,
         }
     }
 
@@ -342,6 +353,7 @@ impl Session {
 
     /// Starts a command; `None` when it is done already.
     fn call(&mut self, request: Request, fds: PendingFds, cx: &mut TaskContext<'_>) -> Option<Running> {
+        self.echoes = 0;
         let bytes = request.heap_bytes();
         let format = self.format_for(request.id.as_ref());
         let Request { execute, oob, arguments, id } = request;
@@ -406,7 +418,10 @@ impl Session {
     /// Over TCP it may be a browser that talks here, and a command the next thing that it says: nothing of that is read.
     fn refuse_malformed(&mut self, error: &Error, id: Option<&Value>) {
         self.refuse(error, id);
-        if self.strict && self.state.mode() == Mode::Negotiating {
+        self.echoes = if is_echo(error) { self.echoes + 1 } else { 0 };
+        if self.echoes >= ECHOES {
+            self.doom(End::Echo);
+        } else if self.strict && self.state.mode() == Mode::Negotiating {
             self.foreign = true;
             self.hang_up();
             self.writer.hurry();
@@ -441,6 +456,12 @@ impl Session {
         self.queue.clear();
         self.input.end();
     }
+}
+
+/// Whether this is the error that a reply, an event or a greeting gets as a request.
+fn is_echo(error: &Error) -> bool {
+    let member = error.desc.strip_prefix("QMP input member '").and_then(|rest| rest.split_once('\''));
+    matches!(member, Some(("error" | "return" | "event" | "QMP" | "timestamp" | "data", " is unexpected")))
 }
 
 fn expecting_negotiation() -> Error {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
 
+mod admission;
 mod budgets;
 mod building;
 mod chardevs;

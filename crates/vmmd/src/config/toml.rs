@@ -290,11 +290,16 @@ mod tests {
             server = true
             wait = false
             nodelay = true
+            insecure = true
+            allowed-uids = [1, 2]
+            allowed-gids = [3]
             max-clients = 2
             named-fds = "monitor"
             [[monitor]]
             chardev = "c"
             pretty = true
+            allowed-gids = [4]
+            strict = false
             [[chardev]]
             id = "s"
             backend = "null"
@@ -322,7 +327,11 @@ mod tests {
         let super::super::ChardevBackend::Socket(socket) = &config.chardevs[0].backend else { panic!() };
         let tcp = SocketAddress::Tcp { host: "127.0.0.1".into(), port: 4444, ipv4: None, ipv6: Some(false) };
         assert_eq!(socket.address, tcp);
-        assert!(socket.server && !socket.wait && socket.nodelay);
+        assert!(socket.server && !socket.wait && socket.nodelay && socket.insecure);
+        assert_eq!(socket.allowed_uids.as_deref(), Some(&[1, 2][..]));
+        assert_eq!(socket.allowed_gids.as_deref(), Some(&[3][..]));
+        let limits = &config.monitors[0].limits;
+        assert_eq!((limits.allowed_gids.as_deref(), limits.lax), (Some(&[4][..]), true));
         assert_eq!(config.max_clients(&config.monitors[0]), Some(2));
         assert_eq!(config.monitors[0].id, "c");
         assert_eq!(config.serials[0].chardev, "s");
