@@ -181,3 +181,8 @@ impl Shared {
         }
     }
 }
+
+/// Keeps the example in the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
