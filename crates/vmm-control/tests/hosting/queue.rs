@@ -251,6 +251,12 @@ fn calls_are_completed_in_any_order_from_any_thread() {
     plane.close();
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "tasks may fail")]
+fn add(sum: &mut u64, n: u64) -> CommandResult<()> {
+    *sum += n;
+    Ok(())
+}
+
 /// Producers on threads of their own against a loop that sleeps whenever there is nothing: a wake-up that is lost would leave it
 /// asleep with calls waiting.
 #[test]
@@ -266,7 +272,7 @@ fn no_wake_up_is_lost() {
                     if (n + producer).is_multiple_of(7) {
                         thread::yield_now();
                     }
-                    handle.blocking_run(|sum| Ok(*sum += 1)).unwrap();
+                    handle.blocking_run(|sum| add(sum, 1)).unwrap();
                 }
             })
         })
@@ -293,7 +299,7 @@ fn no_wake_up_is_lost() {
 async fn only_so_many_tasks_wait_in_the_queue() {
     let mut calls = queue::<u64>();
     let asked: Vec<_> =
-        (0..1500_u64).map(|n| tokio::spawn(calls.handle().run(move |sum| Ok(*sum += n)))).collect();
+        (0..1500_u64).map(|n| tokio::spawn(calls.handle().run(move |sum| add(sum, n)))).collect();
     let mut held = Vec::new();
     while held.len() < 1024 {
         tokio::task::yield_now().await;
@@ -322,7 +328,10 @@ async fn only_so_many_tasks_wait_in_the_queue() {
 #[test]
 fn a_future_that_is_dropped_does_not_take_its_task_along() {
     let mut calls = queue::<Arc<str>>();
-    let mut asks = Box::pin(calls.handle().run(|state| Ok(*state = "ran".into())));
+    let mut asks = Box::pin(calls.handle().run(|state| {
+        *state = "ran".into();
+        Ok(())
+    }));
     assert!(calls.try_next().is_none(), "nothing is asked before it is polled");
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(asks.as_mut().poll(&mut context).is_pending());
