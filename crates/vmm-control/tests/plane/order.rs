@@ -1,7 +1,8 @@
-//! What a thread emits before it completes a request precedes that request's reply, on every session.
+//! What a thread emits before it completes a request precedes that request's reply, on every session, wherever the plane runs and
+//! however the request got to the thread.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -9,8 +10,11 @@ use crate::support::{Client, Toy, built, directory, listen};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
+use vmm_control::chardev::{Address, Backend, SocketOptions};
+use vmm_control::hosting::{Call, Completion, MachineFacts, MachineQueue};
 use vmm_control::{
-    Command, CommandResult, Context, ControlPlane, EventSender, EventSpec, QapiType, RunState,
+    Builder, Command, CommandResult, Context, ControlPlane, EventSender, EventSpec, MonitorConfig, QapiType,
+    RunState,
 };
 
 /// Device threads.
@@ -47,21 +51,22 @@ fn devices(events: &EventSender) -> mpsc::Sender<Job> {
     queue
 }
 
+fn with_events(builder: Builder) -> Builder {
+    builder.event(EventSpec::standard::<Work>("DONE")).event(EventSpec::standard::<()>("NOISE"))
+}
+
 fn plane() -> ControlPlane {
-    let builder = ControlPlane::builder(Toy::new(RunState::Running))
-        .event(EventSpec::standard::<Work>("DONE"))
-        .event(EventSpec::standard::<()>("NOISE"))
-        .command_with(|plane| {
-            let queue = devices(&plane.events());
-            Command::new("x-work").concurrent().handler(move |_: Context, work: Work| {
-                let (done, ended) = oneshot::channel();
-                let sent = queue.send((work, done));
-                async move {
-                    sent?;
-                    ended.await?
-                }
-            })
-        });
+    let builder = with_events(ControlPlane::builder(Toy::new(RunState::Running))).command_with(|plane| {
+        let queue = devices(&plane.events());
+        Command::new("x-work").concurrent().handler(move |_: Context, work: Work| {
+            let (done, ended) = oneshot::channel();
+            let sent = queue.send((work, done));
+            async move {
+                sent?;
+                ended.await?
+            }
+        })
+    });
     built(builder)
 }
 
@@ -125,13 +130,11 @@ async fn load(first: u64, asks: &mut Watcher, looks: &mut Watcher) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_precede_the_replies_of_requests_that_threads_complete() {
-    let (plane, dir) = (plane(), directory());
-    let paths = [listen(&plane, dir.path(), "a").await, listen(&plane, dir.path(), "b").await];
+/// The load of all clients, on these two monitors.
+async fn loads(paths: [&Path; 2]) {
     let mut pairs = Vec::new();
     for client in 0..CLIENTS {
-        pairs.push((client * REQUESTS, Watcher::new(&paths[0]).await, Watcher::new(&paths[1]).await));
+        pairs.push((client * REQUESTS, Watcher::new(paths[0]).await, Watcher::new(paths[1]).await));
     }
     // Everybody is there before the first event.
     let tasks: Vec<_> = pairs
@@ -150,5 +153,69 @@ async fn events_precede_the_replies_of_requests_that_threads_complete() {
     }
     assert_eq!(orders.len(), 8);
     assert!(orders.iter().all(|order| *order == orders[0]), "all sessions see one order");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_precede_the_replies_of_requests_that_threads_complete() {
+    let (plane, dir) = (plane(), directory());
+    let paths = [listen(&plane, dir.path(), "a").await, listen(&plane, dir.path(), "b").await];
+    loads(paths.each_ref().map(PathBuf::as_path)).await;
     plane.close().await;
+}
+
+/// What the loop owns: the way to the device threads.
+struct Vmm(mpsc::Sender<(Work, Completion<()>)>);
+
+/// The loop, which hands each request on, and the device threads, which complete them.
+fn looped(
+    mut calls: MachineQueue<Vmm>,
+    events: &EventSender,
+    end: mpsc::Receiver<()>,
+) -> thread::JoinHandle<()> {
+    let (queue, jobs) = mpsc::channel::<(Work, Completion<()>)>();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for _ in 0..THREADS {
+        let (jobs, events) = (jobs.clone(), events.clone());
+        thread::spawn(move || {
+            loop {
+                let Ok((work, completion)) = jobs.lock().unwrap().recv() else { return };
+                events.emit_plain("NOISE").unwrap();
+                events.emit("DONE", &work).unwrap();
+                completion.complete(Ok(()));
+            }
+        });
+    }
+    thread::spawn(move || {
+        let mut vmm = Vmm(queue);
+        while end.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
+            match calls.try_next() {
+                Some(Call::Task(task)) => task.run(&mut vmm),
+                Some(Call::Machine(..)) => {}
+                None => thread::yield_now(),
+            }
+        }
+    })
+}
+
+/// The same on a plane that has a thread for itself, through a loop that owns the machine's state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_precede_the_replies_of_requests_that_go_through_a_loop() {
+    let (calls, dir) = (MachineQueue::new(MachineFacts::new(RunState::Running)).unwrap(), directory());
+    let vmm = calls.handle();
+    let work = Command::new("x-work").concurrent().handler(move |_: Context, work: Work| {
+        vmm.call(move |Vmm(queue), completion| queue.send((work, completion)).unwrap())
+    });
+    let plane = with_events(ControlPlane::builder(calls.handle())).command(work).start().unwrap();
+    let (end, ended) = mpsc::channel();
+    let looped = looped(calls, &plane.events(), ended);
+    let paths = ["a", "b"].map(|id| {
+        let path = dir.path().join(id);
+        let socket = Backend::Socket(SocketOptions::server(Address::unix(&path)));
+        plane.add_monitor(MonitorConfig::new(id), socket, 64).unwrap();
+        path
+    });
+    loads(paths.each_ref().map(PathBuf::as_path)).await;
+    drop(end);
+    looped.join().unwrap();
+    plane.close();
 }

@@ -1,11 +1,12 @@
 //! The threads that a plane starts.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use serde_json::{Value, json};
-use vmm_control::{ControlPlane, RunState, ThreadKind};
+use tokio::sync::mpsc::unbounded_channel;
+use vmm_control::{Command, Context, ControlPlane, RunState, ThreadKind};
 
-use crate::support::Toy;
+use crate::support::{PATIENCE, Toy};
 
 /// Kind, name and blocked signals of each thread that has started.
 type Seen = Arc<Mutex<Vec<(ThreadKind, String, u64)>>>;
@@ -62,4 +63,40 @@ async fn a_hook_that_panics_makes_object_add_fail_and_no_more() {
     assert_eq!(error.to_string(), "the iothread's start hook panicked");
     assert_eq!(session.execute::<_, Value>("query-iothreads", &()).await.unwrap(), json!([]));
     plane.close().await;
+}
+
+/// Where a blocking handler runs, and whether another session is answered meanwhile.
+async fn blocking_handlers_leave_the_workers_alone() {
+    let ((begun, mut begins), (release, released)) = (unbounded_channel(), mpsc::channel::<()>());
+    let released = Mutex::new(released);
+    let blocks = Command::new("x-block").concurrent().blocking(move |_: Context, (): ()| {
+        begun.send(std::thread::current().id())?;
+        Ok(released.lock().unwrap().recv_timeout(PATIENCE)?)
+    });
+    let tells = Command::new("x-tell")
+        .concurrent()
+        .handler(async |_: Context, (): ()| Ok(format!("{:?}", std::thread::current().id())));
+    let plane =
+        ControlPlane::builder(Toy::new(RunState::Running)).command(blocks).command(tells).build().unwrap();
+    let (asks, other) = (plane.connect(), plane.connect());
+    let asks = tokio::spawn(async move { asks.call("x-block", &()).await });
+    let blocked = format!("{:?}", begins.recv().await.unwrap());
+    // More than there are workers: if it were on one of them, some of these would not be answered.
+    for _ in 0..20 {
+        let there: String = other.execute("x-tell", &()).await.unwrap();
+        assert_ne!(there, blocked);
+    }
+    release.send(()).unwrap();
+    asks.await.unwrap().unwrap();
+    plane.close().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn blocking_handlers_leave_the_one_thread_of_a_runtime_alone() {
+    blocking_handlers_leave_the_workers_alone().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocking_handlers_leave_the_workers_of_a_runtime_alone() {
+    blocking_handlers_leave_the_workers_alone().await;
 }
