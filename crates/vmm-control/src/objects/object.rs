@@ -43,7 +43,7 @@ pub trait Object: Send + Sync + Sized + 'static {
     }
 
     /// Changes the property `name`, which is one of [`SETTABLE`](Self::SETTABLE); `new` has its new value and all others
-    /// as they were read just before.
+    /// as they were read just before. It runs on a thread that may block.
     ///
     /// # Errors
     /// Whatever is wrong with the value.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use vmm_control::hosting::{HostingError, StartError};
 use vmm_control::{
@@ -172,4 +173,35 @@ fn blocking_handlers_run_on_threads_of_their_own_that_go_when_idle() {
     until("an idle plane has one thread", || threads("t-slow") == ["t-slow"]);
     plane.close();
     assert_eq!(threads("t-slow"), [""; 0]);
+}
+
+/// The CPU time that raising 200 events costs the thread that does, with so many sessions that want them: the least of a few
+/// tries, since others may have their caches cold.
+fn cost_of_raising(sessions: usize) -> Duration {
+    let plane = started("t-cost");
+    let sessions: Vec<_> = (0..sessions)
+        .map(|_| {
+            let mut session = plane.connect();
+            session.watch();
+            session
+        })
+        .collect();
+    let events = plane.events();
+    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let try_once = |_| {
+        let start = now();
+        (0..200).for_each(|_| events.emit_plain("STOP").unwrap());
+        now() - start
+    };
+    let least = (0..5).map(try_once).min().unwrap();
+    drop(sessions);
+    plane.close();
+    least
+}
+
+#[test]
+fn an_event_costs_its_thread_the_same_for_one_session_or_a_thousand() {
+    let (one, thousand) = (cost_of_raising(1), cost_of_raising(1000));
+    // If it cost something for each session, it would be some hundred times as much.
+    assert!(thousand < 10 * one, "{one:?} for one session, {thousand:?} for a thousand");
 }
