@@ -12,7 +12,7 @@
 //!
 //! Pressure: above [`SessionLimits::outbox`] bytes of output the session reads nothing more. A session ends, with a
 //! logged reason, when its events exceed their bound or its peer takes no byte for [`SessionLimits::stall`]. What all
-//! sessions hold together is bounded too, and the one that holds most gives: see [`giving`].
+//! sessions hold together is bounded too ([`Budgets`](crate::Budgets)), and the one that holds most gives.
 //!
 //! Cancel-safety: the future must not be dropped while a handler runs, as that would stop the handler half way. It
 //! ends by itself when its client leaves and when its monitor or the plane closes, in any case after the running handler
