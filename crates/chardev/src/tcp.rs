@@ -37,7 +37,7 @@ impl TcpAddress {
         let addresses = self.resolve(true).await?;
         let reachable = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
         if !insecure && let Some(address) = addresses.iter().find(reachable) {
-            return Err(OpenError::NotLoopback { address: plain(*address) });
+            return Err(OpenError::NotLoopback { address: address.to_string() });
         }
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for mut address in addresses {

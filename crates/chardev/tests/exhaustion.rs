@@ -57,6 +57,18 @@ async fn a_listener_waits_and_descriptors_are_all_or_none() {
         tokio::task::yield_now().await;
     }
 
+    // A listener that was given waits likewise, though another thread accepts.
+    let given = std::os::unix::net::UnixListener::bind(dir.path().join("given")).unwrap();
+    let address = chardev::Address::Fd { fd: given.into(), name: "7".into() };
+    let options = chardev::SocketOptions::server(address);
+    let given = chardev::Chardev::open("g", chardev::Backend::Socket(options), 8).await.unwrap();
+    let mut given = std::sync::Arc::new(given).front_end(1).unwrap();
+    let _client = UnixStream::connect(dir.path().join("given")).unwrap();
+    allow(0);
+    assert!(tokio::time::timeout(Duration::from_secs(60), given.next()).await.is_err());
+    setrlimit(Resource::Nofile, before_limit).unwrap();
+    assert!(given.next().await.is_some());
+
     // The connection goes on.
     send_fds(&client, b"one", &sent[..1]).unwrap();
     poll_fn(|cx| connection.poll_read_ready(cx)).await.unwrap();
