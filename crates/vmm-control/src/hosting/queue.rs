@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -227,6 +227,13 @@ impl<S> AsFd for MachineQueue<S> {
     /// Readable as long as a call waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.ready.as_fd()
+    }
+}
+
+impl<S> AsRawFd for MachineQueue<S> {
+    /// The same, for loops that want a number.
+    fn as_raw_fd(&self) -> RawFd {
+        self.shared.ready.as_raw_fd()
     }
 }
 

@@ -62,7 +62,12 @@ thread_local! {
 pub(super) fn drive(driver: &Driver) {
     *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
     // A thread that is ending has no list any more, and will not wait either.
-    let _ = DRIVEN.try_with(|driven| driven.borrow_mut().push(Arc::downgrade(driver)));
+    let _ = DRIVEN.try_with(|driven| {
+        let mut driven = driven.borrow_mut();
+        // Threads may take turns, and queues come and go: it does not grow by that.
+        driven.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(driver)));
+        driven.push(Arc::downgrade(driver));
+    });
 }
 
 pub(super) fn drives_a_queue() -> bool {

@@ -252,7 +252,7 @@ fn calls_are_completed_in_any_order_from_any_thread() {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "tasks may fail")]
-fn add(sum: &mut u64, n: u64) -> CommandResult<()> {
+pub(crate) fn add(sum: &mut u64, n: u64) -> CommandResult<()> {
     *sum += n;
     Ok(())
 }

@@ -3,11 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::io::unix::AsyncFd;
 use vmm_control::hosting::{BlockingSession, Call, HostingError, MachineQueue, PlaneThread};
 use vmm_control::{Command, Context, ControlPlane};
 
 use crate::client::until;
-use crate::queue::{next, queue};
+use crate::queue::{add, next, queue};
 
 fn plane(calls: &MachineQueue<()>) -> PlaneThread {
     let task = calls.handle();
@@ -98,4 +99,76 @@ fn the_loop_is_not_made_to_wait_for_itself() {
     session.call("query-name", &()).unwrap();
     drop(calls);
     plane.close();
+}
+
+/// Whenever the loop ends, each call is answered: none is left in a queue that nobody looks at.
+#[test]
+fn no_call_is_lost_when_the_loop_ends_among_them() {
+    for lives in 0..50 {
+        let mut calls = queue::<u64>();
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let machine = calls.handle();
+                thread::spawn(move || {
+                    let mut answered = 0;
+                    loop {
+                        match machine.blocking_run(|ran| add(ran, 1)) {
+                            Ok(()) => answered += 1,
+                            Err(error) => break (answered, error.to_string()),
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut ran = 0;
+        while ran < lives {
+            if let Some(Call::Task(task)) = calls.try_next() {
+                task.run(&mut ran);
+            }
+        }
+        drop(calls);
+        let mut answered = 0;
+        for caller in callers {
+            let (count, error) = caller.join().unwrap();
+            assert_eq!(error, "The machine's loop has ended");
+            answered += count;
+        }
+        assert_eq!(answered, ran);
+    }
+}
+
+/// A loop that is a task of the very runtime that the plane is on.
+#[tokio::test(flavor = "current_thread")]
+async fn a_loop_may_share_its_one_thread_with_the_plane() {
+    let calls = queue::<u64>();
+    let task = calls.handle();
+    let count = Command::new("x-count").handler(move |_: Context, (): ()| {
+        task.run(|count| {
+            *count += 1;
+            Ok(*count)
+        })
+    });
+    let plane = ControlPlane::builder(calls.handle()).command(count).build().unwrap();
+    let machine = async move {
+        let (mut calls, mut count) = (AsyncFd::register(calls).unwrap(), 0);
+        while count < 3 {
+            let mut ready = calls.readable_mut().await.unwrap();
+            match ready.get_inner_mut().try_next() {
+                Some(Call::Task(task)) => task.run(&mut count),
+                Some(Call::Machine(_, completion)) => completion.complete(Ok(())),
+                None => ready.clear_ready(),
+            }
+        }
+    };
+    let session = plane.connect();
+    let client = async {
+        for n in 1..=3 {
+            session.call("stop", &()).await.unwrap();
+            assert_eq!(session.execute::<_, u64>("x-count", &()).await.unwrap(), n);
+        }
+    };
+    tokio::join!(machine, client);
+    let gone = session.call("stop", &()).await.unwrap_err();
+    assert_eq!(gone.to_string(), "The machine's loop has ended");
+    plane.close().await;
 }
