@@ -150,7 +150,11 @@ async fn a_loop_may_share_its_one_thread_with_the_plane() {
     });
     let plane = ControlPlane::builder(calls.handle()).command(count).build().unwrap();
     let machine = async move {
-        let (mut calls, mut count) = (AsyncFd::register(calls).unwrap(), 0);
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; a queue keeps its descriptor for as long as it lives"
+        )]
+        let (mut calls, mut count) = (AsyncFd::new(calls).unwrap(), 0);
         while count < 3 {
             let mut ready = calls.readable_mut().await.unwrap();
             match ready.get_inner_mut().try_next() {
