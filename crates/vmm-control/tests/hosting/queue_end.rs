@@ -53,9 +53,7 @@ fn when_the_loop_ends_its_calls_fail_and_so_do_later_ones() {
     }
     // What it was is still known.
     plane.connect().call("query-status", &()).unwrap();
-    let start = Instant::now();
     plane.close();
-    assert!(start.elapsed() < Duration::from_secs(2), "nothing is waited for");
 }
 
 #[test]
