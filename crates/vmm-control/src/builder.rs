@@ -20,7 +20,7 @@ use crate::commands::{self, CommandLineOption};
 use crate::display::{Acceptor, DisplayProtocol};
 #[cfg(feature = "hmp")]
 use crate::hmp::{Human, HumanCommand, HumanShell, HumanTableError};
-use crate::introspect::{DescribeError, Interface};
+use crate::introspect::{DescribeError, Interface, names};
 use crate::machine::{AnyMachine, Machine};
 use crate::monitors::Monitors;
 use crate::objects::{ObjectType, Objects, Registry, TypeError, builtin};
@@ -177,7 +177,8 @@ impl Builder {
         self
     }
 
-    /// Adds a command of the author's own.
+    /// Adds a command of the author's own. Names without a prefix are QEMU's: call it `__com.example_name`, with your
+    /// domain, or `x-name` while it may change. Another name works, and building the plane logs a warning.
     #[must_use]
     pub fn command(self, command: Command) -> Self {
         self.command_with(move |_| command)
@@ -205,7 +206,7 @@ impl Builder {
         self
     }
 
-    /// Declares an event of the author's own.
+    /// Declares an event of the author's own: `__COM.EXAMPLE_NAME`, or `X_NAME` while it may change.
     #[must_use]
     pub fn event(mut self, event: EventSpec) -> Self {
         self.events.push(event);
@@ -296,6 +297,7 @@ impl Builder {
     /// runtime.
     pub fn build(self) -> Result<ControlPlane, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let own_events: Vec<_> = self.events.iter().map(EventSpec::name).collect();
         let events: Vec<_> = commands::events().into_iter().chain(self.events).collect();
         let hub = EventHub::new(events.iter().cloned())?;
         let iothreads = Arc::new(IoThreads::new());
@@ -353,7 +355,9 @@ impl Builder {
             .commands(commands::commands(&shared));
         #[cfg(feature = "hmp")]
         let router = router.command(commands::human_monitor_command(&human));
-        let mut router = router.commands(self.commands.into_iter().map(|make| make(&handle)));
+        let own: Vec<_> = self.commands.into_iter().map(|make| make(&handle)).collect();
+        warn_of_names(own.iter().map(|command| command.metadata().name), &own_events);
+        let mut router = router.commands(own);
         if let Some(limit) = self.command_timeout {
             router = router.timeout(limit);
         }
@@ -377,6 +381,18 @@ impl Builder {
             interface,
             _fan_out: AbortOnDrop(fan_out),
         })
+    }
+}
+
+/// Says once which of an author's names QEMU may use for something else one day. They work all the same.
+fn warn_of_names<'a>(commands: impl Iterator<Item = &'a str>, events: &[&'a str]) {
+    let events = events.iter().copied().filter(|name| !names::is_event_name(name));
+    let names: Vec<&str> = commands.filter(|name| !names::is_command_name(name)).chain(events).collect();
+    if !names.is_empty() {
+        tracing::warn!(
+            ?names,
+            "these may become QEMU's: call them __RFQDN_name (__com.example_name), or x-name for now"
+        );
     }
 }
 

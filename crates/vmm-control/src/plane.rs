@@ -24,6 +24,7 @@ use crate::commands::{self, CommandLineOption, ShutdownData};
 use crate::display::{Acceptor, DisplayProtocol};
 #[cfg(feature = "hmp")]
 use crate::hmp::{Human, HumanShell};
+use crate::introspect::schema::{self, SchemaInfo};
 use crate::introspect::{Interface, SchemaReply};
 use crate::machine::{AnyMachine, Machine};
 use crate::monitors::{MonitorError, Monitors};
@@ -281,6 +282,12 @@ impl ControlPlane {
     /// All commands, events and types, for those who describe them to others.
     pub fn interface(&self) -> &Interface {
         &self.interface
+    }
+
+    /// What `query-qmp-schema` returns, in a typed form. Types are named by numbers that mean nothing; compare structures, as
+    /// [`stability`](crate::introspect::stability) does.
+    pub fn schema(&self) -> Vec<SchemaInfo> {
+        schema::generate(&self.interface)
     }
 
     /// Raises SHUTDOWN with this cause and asks the program to end. Later causes are ignored.

@@ -8,6 +8,8 @@
 //! * [`markdown`]: a reference manual;
 //! * [`json_schema`]: a JSON Schema.
 //!
+//! [`stability`] holds a plane against a schema that was frozen, in an author's tests.
+//!
 //! Everything here is pure, and runs once or on demand, never beside commands.
 //!
 //! ```
@@ -30,10 +32,12 @@
 mod interface;
 pub mod json_schema;
 pub mod markdown;
+pub(crate) mod names;
 pub mod qapi;
 #[cfg(test)]
 mod sample;
 pub mod schema;
+pub mod stability;
 mod text;
 
 use qmp_command::Encoded;
