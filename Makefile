@@ -59,6 +59,17 @@ minimal: ## Hold the README to the crates and the size of a minimal plane
 	@$(CARGO) build --quiet --release --locked --target-dir target/minimal --manifest-path integration/minimal/Cargo.toml
 	@target/minimal/release/figures README.md
 
+# The tests themselves unwind, so that they can fail one by one: the program that they drive is what aborts.
+INTEGRATION := $(addprefix --test ,$(basename $(notdir $(wildcard integration/tests/*.rs integration/tests/*_hostile))))
+.PHONY: abort
+abort: python ## Hold the integration tests against a vmmd that aborts on panics
+	$(CARGO) build --profile abort -p vmmd
+	VMMD_BIN=$(CURDIR)/target/abort/vmmd $(CARGO) test --workspace --all-features $(INTEGRATION)
+
+.PHONY: idle
+idle: ## Watch an idle plane with 100 monitors for a minute: no wake-up, one thread
+	VMM_IDLE_SECONDS=60 $(CARGO) test --workspace --all-features --test idle
+
 # Developers need not have it: it is built into our own folder, once.
 CARGO_HACK := target/tools/bin/cargo-hack
 $(CARGO_HACK):
@@ -139,4 +150,10 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc features test minimal stranger guest-test-if-possible ## What CI runs
+ci: lint doc features test abort ## What CI runs
+	@$(MAKE) -j 2 idle small-programs
+	@$(MAKE) guest-test-if-possible
+
+# Beside a plane that is watched while it does nothing.
+.PHONY: small-programs
+small-programs: minimal stranger

@@ -80,4 +80,5 @@ pub use front_end::{FrontEnd, Next};
 pub use opener::{OpenedFile, Opener};
 pub use peer_admission::{Allowed, Credentials};
 pub use scm::{MAX_FDS, Peeked, Received, Taken};
+pub use stdio::restore_stdio;
 pub use terminal::{RawTerminal, restore_terminals};

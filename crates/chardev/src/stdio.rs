@@ -1,27 +1,40 @@
 //! Stdin and stdout as one stream.
 //!
 //! Each may be anything (see [`Duplex`]). What is polled is made non-blocking, a property of the open file that the
-//! process's parent (a shell) may share, so the flag is put back in the end. End of file on stdin is the end of the
-//! connection's input and nothing more.
+//! process's parent (a shell) may share, so the flag is put back in the end: when the stream is dropped, or by
+//! [`restore_stdio`]. End of file on stdin is the end of the connection's input and nothing more.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
 
 use crate::duplex::{Duplex, duplicate, set_nonblocking};
 use crate::error::OpenError;
+use crate::terminal::restore_terminals;
 
 /// Whether a chardev has stdin and stdout. Process-wide, as they are: two readers would take bytes from one another.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// What of stdin and stdout is to be made blocking again. Process-wide, because [`restore_stdio`] is for whoever ends the
+/// process.
+static CHANGED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+fn changed() -> MutexGuard<'static, Vec<OwnedFd>> {
+    // Nothing under this lock can panic half-way.
+    CHANGED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Holds [`TAKEN`] until dropped.
 #[derive(Debug)]
 struct Claim;
 
 impl Drop for Claim {
+    /// The flags have been put back: a claim is dropped after them.
     fn drop(&mut self) {
+        changed().clear();
         TAKEN.store(false, Ordering::Release);
     }
 }
@@ -39,10 +52,32 @@ pub(crate) fn open() -> Result<Duplex, OpenError> {
     new(stdin.as_fd(), stdout.as_fd(), Some(claim)).map_err(|source| OpenError::Stdio { source })
 }
 
+/// Makes the process's stdin and stdout, and terminals, what they were before chardevs used them. For a process that ends
+/// without dropping its chardevs: by [`std::process::exit`], or with a panic that aborts. (A dropped chardev does the
+/// same for itself.) A signal that kills leaves no time for it: catch those that users send.
+pub fn restore_stdio() {
+    restore_terminals();
+    for fd in std::mem::take(&mut *changed()) {
+        restore(fd.as_fd());
+    }
+}
+
+fn restore(fd: BorrowedFd<'_>) {
+    if let Err(error) = set_nonblocking(fd, false) {
+        tracing::debug!(%error, "cannot restore the flags of stdio");
+    }
+}
+
 fn new(input: BorrowedFd<'_>, output: BorrowedFd<'_>, claim: Option<Claim>) -> io::Result<Duplex> {
     // Both flags are read before either is changed: the two may be one open file.
-    let restore = (Restore::new(input)?, Restore::new(output)?, claim);
-    Duplex::new(Some(duplicate(input)?), duplicate(output)?, Some(Box::new(restore)))
+    let restore = (Restore::new(input)?, Restore::new(output)?);
+    if claim.is_some() {
+        let mut changed = changed();
+        for one in [&restore.0, &restore.1].into_iter().filter(|one| one.was_blocking) {
+            changed.push(duplicate(one.fd.as_fd())?);
+        }
+    }
+    Duplex::new(Some(duplicate(input)?), duplicate(output)?, Some(Box::new((restore, claim))))
 }
 
 /// Puts the flags of a standard stream back when it is dropped. It has a duplicate: the stream itself stays open.
@@ -62,10 +97,8 @@ impl Restore {
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        if self.was_blocking
-            && let Err(error) = set_nonblocking(self.fd.as_fd(), false)
-        {
-            tracing::debug!(%error, "cannot restore the flags of stdio");
+        if self.was_blocking {
+            restore(self.fd.as_fd());
         }
     }
 }

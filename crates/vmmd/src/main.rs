@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use vmm_control::chardev::restore_terminals;
+use vmm_control::chardev::restore_stdio;
 use vmmd::cli::{self, Outcome, Run};
 use vmmd::config::Config;
 use vmmd::daemonize::{self, Launch, Readiness};
@@ -12,6 +12,8 @@ use vmmd::reference::{self, Form};
 use vmmd::{logging, serve};
 
 fn main() -> ExitCode {
+    #[cfg(panic = "abort")]
+    restore_before_abort();
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     match cli::parse(std::env::args_os().skip(1), &read) {
         Ok(Outcome::Print(text)) => {
@@ -23,6 +25,16 @@ fn main() -> ExitCode {
         Ok(Outcome::Run(run)) => launch(&run),
         Err(error) => fail(None, &error.to_string()),
     }
+}
+
+/// A panic ends this process at once, and nothing is dropped: what stdio was is put back first.
+#[cfg(panic = "abort")]
+fn restore_before_abort() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        restore_stdio();
+        report(panic);
+    }));
 }
 
 fn dump(form: Form) -> ExitCode {
@@ -73,8 +85,8 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
     let code = runtime.block_on(run_until_the_end(config, readiness));
     // What still blocks a thread (a name that is looked up, say) is not waited for.
     runtime.shutdown_background();
-    // A task that was not waited for may still have had the terminal.
-    restore_terminals();
+    // A task that was not waited for may still have had the terminal, or what it shares with a shell.
+    restore_stdio();
     code
 }
 
