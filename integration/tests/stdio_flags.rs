@@ -114,6 +114,10 @@ fn what_did_not_block_before_does_not_block_after() {
 #[test]
 fn a_terminal_is_as_it_was() {
     for signal in [None, Some(Signal::TERM), Some(Signal::INT), Some(Signal::HUP)] {
+        if is_qemu() && signal.is_some() {
+            eprintln!("skipped: QEMU 7.2 shows its prompt before it catches signals");
+            continue;
+        }
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
