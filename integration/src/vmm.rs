@@ -40,11 +40,13 @@ pub struct Setup<'a> {
     pub options: &'a str,
     /// Further arguments.
     pub extra: &'a [&'a str],
+    /// Put in front of the program: what changes its surroundings and then becomes it, such as `env NAME=VALUE`.
+    pub under: &'a [&'a str],
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { monitors: 1, options: "", extra: &[] }
+        Self { monitors: 1, options: "", extra: &[], under: &[] }
     }
 }
 
@@ -89,7 +91,8 @@ impl Vmm {
     /// When it does not start.
     #[track_caller]
     pub fn with_dir(setup: Setup<'_>, dir: TempDir) -> Self {
-        let mut argv = vec![program().to_string_lossy().into_owned()];
+        let mut argv: Vec<String> = setup.under.iter().map(|&word| word.to_owned()).collect();
+        argv.push(program().to_string_lossy().into_owned());
         argv.extend(["-nodefaults", "-display", "none", "-machine", "none"].map(str::to_owned));
         for monitor in 0..setup.monitors {
             let comma = if setup.options.is_empty() { "" } else { "," };

@@ -21,7 +21,7 @@ fn limited(limits: &str) -> (Vmm, Client, Client) {
     let chardev = format!("socket,id=limited,path={},server=on,wait=off", path.display());
     let mon = format!("limited,mode=control,{limits}");
     let extra = ["-chardev", &chardev, "-mon", &mon];
-    let vmm = Vmm::with(Setup { monitors: 1, options: "", extra: &extra });
+    let vmm = Vmm::with(Setup { extra: &extra, ..Setup::default() });
     let client = negotiated(&path);
     let all = vmm.client(0);
     (vmm, all, client)
@@ -236,7 +236,7 @@ fn users_that_are_not_listed_get_nothing() {
     let (mon, not) =
         (format!("yes,mode=control,allowed-uids={own}"), format!("no,mode=control,allowed-uids={}", own + 1));
     let extra = ["-chardev", &first, "-mon", &mon, "-chardev", &second, "-mon", &not];
-    let _vmm = Vmm::with(Setup { monitors: 1, options: "", extra: &extra });
+    let _vmm = Vmm::with(Setup { extra: &extra, ..Setup::default() });
     negotiated(&yes).run("query-status");
     assert_eq!(Client::connect(&no).unwrap().next_line(), None, "not even the greeting");
 }
@@ -312,7 +312,7 @@ fn a_client_that_is_handed_in_has_none_of_the_monitors_names() {
     let chardev = format!("socket,id=limited,path={},server=on,wait=off", path.display());
     let extra =
         ["-chardev", &chardev, "-mon", "limited,mode=control,allow=getfd,allow=add_client,allow=closefd"];
-    let vmm = Vmm::with(Setup { monitors: 1, options: "named-fds=monitor", extra: &extra });
+    let vmm = Vmm::with(Setup { options: "named-fds=monitor", extra: &extra, ..Setup::default() });
     let (mut all, mut limited) = (vmm.client(0), negotiated(&path));
     assert_eq!(
         all.getfd("precious", &open_file(Path::new("/dev/null"), OFlags::RDONLY).unwrap()),

@@ -80,7 +80,7 @@ impl Server {
             ));
         }
         let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
-        let vmm = Vmm::with_dir(vmm::Setup { monitors, options: "", extra: &extra }, dir);
+        let vmm = Vmm::with_dir(vmm::Setup { monitors, extra: &extra, ..vmm::Setup::default() }, dir);
         Self::ready(Host::Vmmd(vmm), devices.len())
     }
 
