@@ -29,7 +29,7 @@ pub use pool::{IDLE, MAX_THREADS};
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///
 /// A socket is told not to linger: what it has not sent yet is sent after its close. If no thread can be started and none
-/// is there, the descriptor is closed here all the same: better late than never.
+/// is there, the descriptor waits until there is something else to close: better late than by who must not wait.
 pub fn close(fd: OwnedFd) {
     close_charged(Closing { fd, charge: None });
 }
@@ -38,6 +38,15 @@ pub fn close(fd: OwnedFd) {
 struct Closing {
     fd: OwnedFd,
     charge: Option<Charge>,
+}
+
+impl Closing {
+    /// Closes it, however long that takes.
+    fn close(self) {
+        // Even this can wait: for the socket's lock, which a call of its sender's may hold. Whoever else has the socket can
+        // change it again; but then theirs is the last close, and not ours. What is no socket does not know of it.
+        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, None);
+    }
 }
 
 fn close_charged(mut closing: Closing) {
@@ -49,12 +58,7 @@ fn close_charged(mut closing: Closing) {
     }
     match kind {
         Kind::Quick => {}
-        Kind::Socket => {
-            // Whoever else has it can change that again; but then theirs is the last close, and not ours.
-            let _ = rustix::net::sockopt::set_socket_linger(&closing.fd, None);
-            // It may hold other descriptors, unread, that die with it.
-            pool::close(closing);
-        }
+        // A socket may hold other descriptors, unread, that die with it.
         Kind::Other => pool::close(closing),
     }
 }

@@ -82,17 +82,13 @@ struct Place {
 
 impl Drop for Place {
     /// The thread has ended, or it never began: it could not be started, or a hook has panicked on it. Others will get to
-    /// what waits then, if there are any.
+    /// what waits then; if there are none, one that is started for what comes next.
     fn drop(&mut self) {
         let mut state = POOL.lock();
         state.threads -= 1;
-        if self.begun {
-            return;
+        if !self.begun {
+            state.starting = false;
         }
-        state.starting = false;
-        let here = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
-        drop(state);
-        drop(here);
     }
 }
 
@@ -109,7 +105,7 @@ fn run(mut place: Place) {
             if start_one {
                 start();
             }
-            drop(closing);
+            closing.close();
             state = POOL.lock();
             continue;
         }
@@ -146,10 +142,23 @@ mod tests {
         (socket.into(), peer)
     }
 
-    /// Many closes that block (put into the pool as they are, lingering) do not hold up one that does not.
+    /// A unix socket with such a one unread in its queue, which nobody can tell not to linger.
+    fn stuck() -> (OwnedFd, TcpStream) {
+        let (lingering, peer) = lingering();
+        let (carrier, keeper) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
+        let fds = [std::os::fd::AsFd::as_fd(&lingering)];
+        assert!(control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds)));
+        let bytes = [std::io::IoSlice::new(b"x")];
+        rustix::net::sendmsg(&carrier, &bytes, &mut control, rustix::net::SendFlags::empty()).unwrap();
+        (keeper.into(), peer)
+    }
+
+    /// Many closes that block do not hold up one that does not.
     #[test]
     fn stuck_closes_hold_up_neither_the_caller_nor_each_other() {
-        let (stuck, peers): (Vec<_>, Vec<_>) = (0..40).map(|_| lingering()).unzip();
+        let (stuck, peers): (Vec<_>, Vec<_>) = (0..40).map(|_| stuck()).unzip();
         stuck.into_iter().for_each(|fd| close(Closing { fd, charge: None }));
         let (mut reader, writer) = std::io::pipe().unwrap();
         close(Closing { fd: writer.into(), charge: None });
@@ -166,13 +175,13 @@ mod tests {
         peer.read_to_end(&mut all).unwrap();
         assert!(!all.is_empty() && all.iter().all(|byte| *byte == 7));
     }
+
     /// A close that does not end keeps its charge; one that does gives it back.
     #[test]
     fn a_descriptor_is_charged_until_it_is_closed() {
         let budget = Budget::new(10);
         let holder = budget.holder(|| {});
-        let ((stuck, peer), charge) = (lingering(), holder.account().charge(1));
-        // Not told what to do about lingering, as it would be outside of tests.
+        let ((stuck, peer), charge) = (stuck(), holder.account().charge(1));
         close(Closing { fd: stuck, charge: Some(charge) });
         let (_reader, writer) = std::io::pipe().unwrap();
         let quick = crate::Received::charged(writer.into(), holder.account().charge(1));

@@ -1,7 +1,10 @@
 //! Descriptors whose close blocks, wherever they may be when they are closed.
 
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use vmm_integration::client::Client;
@@ -348,6 +351,32 @@ fn lingers_on_the_line_of_a_serial_port() {
             drop(client);
             scene.hold();
         }
+    });
+}
+
+/// A TCP socket whose lock its sender holds for as long as he likes: he sends from memory that he does not let be read. Even
+/// to tell the socket not to linger waits for that lock.
+#[test]
+fn the_sender_holds_the_sockets_lock() {
+    attack(|scene| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/holds_lock.py");
+        let attacker = Command::new("python3")
+            .arg(script)
+            .arg(scene.socket())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut attacker) = attacker else { return eprintln!("SKIPPED: python3 is not there") };
+        let mut said = String::new();
+        BufReader::new(attacker.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        if said.starts_with("SKIPPED") {
+            attacker.wait().unwrap();
+            return eprintln!("{said}");
+        }
+        assert_eq!(said, "passed\n");
+        scene.hold();
+        attacker.kill().unwrap();
+        attacker.wait().unwrap();
     });
 }
 
