@@ -120,7 +120,8 @@ fn descriptors_with_names_in_many_sessions() {
         for number in 0..40 {
             for client in &mut clients {
                 // Some are told that there are too many.
-                let _ = client.call_with_fds("getfd", json!({"fdname": format!("n{number}")}), &[null.as_fd()]);
+                let _ =
+                    client.call_with_fds("getfd", json!({"fdname": format!("n{number}")}), &[null.as_fd()]);
             }
         }
         scene.hold();

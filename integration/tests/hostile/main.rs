@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod arguments;
+mod budgets;
 mod exhaustion;
 mod exports;
 mod footprint;
@@ -17,6 +18,7 @@ mod human;
 mod input;
 mod kinds;
 mod output;
+mod peers;
 mod received;
 mod sessions;
 mod shared;

@@ -6,28 +6,32 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vmm_integration::LIMIT;
 use vmm_integration::client::Client;
+use vmm_integration::vmm::program;
 
 /// Between two rounds. It makes a thousand questions a second at most, which disturbs nobody.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How much longer everything takes in a build without optimisation, by which the following are multiplied: a turn of a
-/// session that floods has at most 32 requests, whatever each takes.
-const SLOWER: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
-
 /// Below this nobody is called slow, whatever his usual time: it is a tick of a kernel with 250 of them a second, which is
 /// how long a thread that wants to run may wait for one that runs, on a processor that both want.
-const TICK: Duration = Duration::from_millis(4 * SLOWER as u64);
+const TICK: Duration = Duration::from_millis(4);
 
 /// Below this no single answer is called a stall. The one worker has to be scheduled on a machine that may have ten times
-/// as many threads to run as processors, and may be in the middle of a message of 64 MiB. What blocks it by an attack of
+/// as many threads to run as processors, and may be in the middle of a message of many MiB. What blocks it by an attack of
 /// this suite does so for 20 seconds or for ever.
-const STALL: Duration = Duration::from_millis(500 * SLOWER as u64);
+const STALL: Duration = Duration::from_millis(500);
+
+/// How much longer everything takes in a build without optimisation, by which both are multiplied: a turn of a session that
+/// floods has at most 32 requests, whatever each takes.
+static SLOWER: LazyLock<u32> = LazyLock::new(|| {
+    let unoptimised = program().parent().is_some_and(|folder| folder.ends_with("debug"));
+    if unoptimised { 10 } else { 1 }
+});
 
 /// What one round took.
 #[derive(Clone, Copy, Debug)]
@@ -135,9 +139,9 @@ impl Witness {
             ("on another monitor", |round| round.apart),
         ] {
             let (usual, now) = (of(usual, which), of(attacked, which));
-            let middle = allowed(usual.middle, quiet.middle, busy.middle).max(TICK);
-            let most = allowed(usual.most, quiet.most, busy.most).max(3 * TICK);
-            let stall = STALL + 2 * busy.longest;
+            let middle = allowed(usual.middle, quiet.middle, busy.middle).max(*SLOWER * TICK);
+            let most = allowed(usual.most, quiet.most, busy.most).max(3 * *SLOWER * TICK);
+            let stall = *SLOWER * STALL + 2 * busy.longest;
             if std::env::var_os("HOSTILE_TIMES").is_some() {
                 eprintln!(
                     "{who}: {usual:?} -> {now:?}; echo {quiet:?} -> {busy:?}; {} rounds",
