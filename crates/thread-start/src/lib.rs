@@ -7,12 +7,18 @@
 //!   that the thread's own faults raise ([`FAULTS`]) cannot be put off and are not blocked;
 //! * runs the program's hook before anything else, which is told what [kind](ThreadKind) of thread it is on.
 //!
+//! What system calls each kind of thread makes, for a seccomp filter that the hook may put on, is in [`SYSTEM_CALLS`].
+//!
 //! Nothing is global: a program can have any number of starters.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+
+pub mod system_calls;
+
+pub use system_calls::{SYSTEM_CALLS, SystemCall};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 

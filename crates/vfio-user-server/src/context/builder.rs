@@ -166,6 +166,7 @@ impl Context {
         options: Options,
         make: impl FnOnce(&Arc<Poller>, Handle) -> io::Result<Box<dyn Endpoint>>,
     ) -> Result<Self, ListenError> {
+        crate::dma::ask_host();
         let poller = Arc::new(Poller::new().map_err(io::Error::from)?);
         let mut allowed =
             Allowed::new(options.settings.allowed_uids.clone(), options.settings.allowed_gids.clone());

@@ -30,6 +30,11 @@ mod table;
 pub use segments::{Segment, Segments};
 pub use table::{DirectFile, DmaTable};
 
+/// Asks the host what has to be read from a file: the thread that serves may be forbidden to open one.
+pub(crate) fn ask_host() {
+    host::strict_overcommit();
+}
+
 /// Why DMA failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
