@@ -10,6 +10,8 @@
 //! * [`logging`] installs the log subscriber;
 //! * [`daemonize`] puts the process into the background, without `fork`;
 //! * [`reference`](mod@reference) writes the QMP interface as a QAPI schema, a manual or a JSON Schema;
+//! * [`runtime`] starts the threads that everything asynchronous runs on;
+//! * [`sandbox`] keeps each thread to the system calls that it needs;
 //! * [`pidfile`] writes and locks the file that holds the process's id.
 //!
 //! `cli` and `config` are pure: they open nothing (the caller hands in how to read a file), print nothing and
@@ -27,6 +29,9 @@ pub mod logging;
 pub mod pidfile;
 mod qtest;
 pub mod reference;
+pub mod runtime;
+pub mod sandbox;
 pub mod serve;
 pub mod suggest;
+mod testing;
 mod texts;

@@ -18,6 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::sandbox::{self, Role};
 
 /// What is logged when nobody says.
 pub const DEFAULT_FILTER: &str = "info";
@@ -84,6 +85,7 @@ impl Log {
         let (lines, entries) = sync_channel(WAITING_LINES);
         let (done, written) = sync_channel(1);
         std::thread::Builder::new().name("vmmd-log".into()).spawn(move || {
+            sandbox::enter(Role::Log);
             while let Ok(Entry::Line(line)) = entries.recv() {
                 // Nobody is left to be told of a failure.
                 let _ = io::stderr().write_all(&line);

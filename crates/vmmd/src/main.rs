@@ -1,6 +1,6 @@
 //! The reference VMM.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use vmm_control::chardev::restore_stdio;
@@ -9,7 +9,7 @@ use vmmd::config::Config;
 use vmmd::daemonize::{self, Launch, Readiness};
 use vmmd::pidfile::PidFile;
 use vmmd::reference::{self, Form};
-use vmmd::{logging, serve};
+use vmmd::{logging, runtime, sandbox, serve};
 
 fn main() -> ExitCode {
     #[cfg(panic = "abort")]
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &read) {
         Ok(Outcome::Print(text)) => {
             // Nobody may be reading.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Ok(Outcome::DumpSchema(form)) => dump(form),
@@ -40,7 +40,7 @@ fn restore_before_abort() {
 fn dump(form: Form) -> ExitCode {
     match reference::describe(form) {
         Ok(text) => {
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => fail(None, &error.to_string()),
@@ -69,6 +69,10 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
     for warning in &run.warnings {
         complain(warning);
     }
+    // Before there is any other thread: what starts from here on inherits the filter.
+    if let Err(error) = sandbox::turn_on(&config.sandbox) {
+        return fail(readiness, &error.to_string());
+    }
     let _log = match logging::init(&config.log, config.msg_timestamp) {
         Ok(log) => log,
         Err(error) => return fail(readiness, &error.to_string()),
@@ -78,7 +82,7 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
     {
         tracing::warn!(%error, "the process keeps its name");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vmmd").build() {
+    let runtime = match runtime::build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(readiness, &format!("cannot start threads: {error}")),
     };
@@ -94,7 +98,7 @@ async fn run_until_the_end(config: &Config, readiness: Option<Readiness>) -> Exi
     match serve::help(config).await {
         Ok(None) => {}
         Ok(Some(text)) => {
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
         Err(error) => return fail(readiness, &error.to_string()),
@@ -129,7 +133,7 @@ fn fail(readiness: Option<Readiness>, text: &str) -> ExitCode {
 
 /// Tells the terminal, if there is one.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "vmmd: {text}");
+    let _ = writeln!(io::stderr(), "vmmd: {text}");
 }
 
 /// The name up to its first NUL, if it has one.

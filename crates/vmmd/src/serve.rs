@@ -28,6 +28,8 @@ use crate::config::{
 use crate::devices;
 use crate::errno;
 use crate::qtest;
+use crate::sandbox::{self, Role};
+use crate::testing;
 use crate::texts::{self, Stage};
 
 /// Clients that a monitor takes at once when nobody says.
@@ -193,9 +195,10 @@ pub async fn help(config: &Config) -> Result<Option<String>, StartError> {
 /// # Errors
 /// When its commands and events do not go together, or there is no runtime.
 pub(crate) fn plane(board: Board, config: &Config) -> Result<ControlPlane, BuildError> {
-    devices::types()
-        .into_iter()
-        .fold(ControlPlane::builder(board), Builder::device_type)
+    let builder = devices::types().into_iter().fold(ControlPlane::builder(board), Builder::device_type);
+    let builder =
+        if config.test_commands { builder.command_with(testing::x_test_system_call) } else { builder };
+    builder
         .no_reboot(config.no_reboot)
         .no_shutdown(config.no_shutdown)
         .auto_shutdown(config.machine.auto_shutdown)
@@ -204,6 +207,7 @@ pub(crate) fn plane(board: Board, config: &Config) -> Result<ControlPlane, Build
         .start_paused(config.start_paused)
         .command_line_options(cli::command_line_options())
         .budgets(budgets(config.budget))
+        .on_thread_start(|kind, _| sandbox::enter(Role::Library(kind)))
         .build()
 }
 

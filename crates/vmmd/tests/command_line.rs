@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use vmmd::cli::{Outcome, Run, parse};
 use vmmd::config::{
     BudgetConfig, ChardevBackend, Config, LogFormat, MachineKind, NamedFdsScope, QtestLog, RtcBase, RtcClock,
-    RtcConfig, Smp, SocketAddress, SocketConfig,
+    RtcConfig, SandboxConfig, Smp, SocketAddress, SocketConfig,
 };
 use vmmd::reference::Form;
 
@@ -95,6 +95,21 @@ fn lines_that_start_qemu_start_here() {
     ] {
         run(&words(line));
     }
+}
+
+#[test]
+fn a_sandbox_takes_what_libvirt_says() {
+    let sandbox = |line: &str| config(&words(line)).sandbox;
+    assert_eq!(sandbox("-machine none"), SandboxConfig::default());
+    assert_eq!(sandbox("-sandbox off"), SandboxConfig { enable: false, log: false });
+    let on = SandboxConfig { enable: true, log: false };
+    assert_eq!(sandbox("-sandbox on"), on);
+    let libvirt = "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+    assert_eq!(sandbox(libvirt), on);
+    assert_eq!(sandbox("-sandbox enable=on,elevateprivileges=children"), on);
+    assert_eq!(sandbox("-sandbox on,log=on"), SandboxConfig { enable: true, log: true });
+    // The later one counts, whole.
+    assert_eq!(sandbox("-sandbox on,log=on -sandbox on"), on);
 }
 
 #[test]
@@ -382,7 +397,11 @@ fn refusals_in_the_words_of_qemu() {
         ("-serial bogus", "'bogus' is not a valid char driver; did you mean 'unix:PATH'?"),
         ("-serial chardev:x", "chardev \"x\" not found"),
         ("-parallel stdio", "known to QEMU but not offered by vmmd: its machines have no such port"),
-        ("-sandbox on", "known to QEMU but not offered by vmmd"),
+        ("-sandbox maybe", "Parameter 'enable' expects 'on' or 'off'"),
+        ("-sandbox log=on", "Parameter 'enable' is missing"),
+        ("-sandbox on,spawn=allow", "Parameter 'spawn' does not accept value 'allow'"),
+        ("-sandbox on,obsolete=children", "Parameter 'obsolete' does not accept value 'children'"),
+        ("-sandbox on,spwan=deny", "Invalid parameter 'spwan'; did you mean 'spawn'?"),
         ("-action reboot=pause", "Parameter 'reboot' does not accept value 'pause'"),
         ("-log-format jsn", "Parameter 'log-format' does not accept value 'jsn'; did you mean 'json'?"),
         ("-smp 0", "Invalid CPU topology: CPU topology parameters must be greater than zero"),

@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::sandbox::{self, Role};
+
 /// They need next to nothing, and there can be many.
 const STACK: usize = 64 << 10;
 
@@ -60,6 +62,7 @@ impl Vcpus {
                 .name(format!("CPU {index}/vmmd"))
                 .stack_size(STACK)
                 .spawn(move || {
+                    sandbox::enter(Role::Vcpu);
                     // Whoever started it may have gone on.
                     let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
                     shared.obey();

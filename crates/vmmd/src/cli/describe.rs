@@ -64,9 +64,12 @@ pub fn command_line_options() -> Vec<CommandLineOption> {
         of("chardev", String),
         of("mode", String),
     ];
+    let mut sandbox = vec![of("enable", Boolean), of("log", Boolean)];
+    sandbox
+        .extend(["obsolete", "elevateprivileges", "spawn", "resourcecontrol"].map(|calls| of(calls, String)));
     vec![
         CommandLineOption::new("machine", machine),
-        CommandLineOption::new("sandbox", vec![of("enable", Boolean)]),
+        CommandLineOption::new("sandbox", sandbox),
         CommandLineOption::new("action", action),
         CommandLineOption::new("name", name),
         CommandLineOption::new("msg", vec![of("timestamp", Boolean)]),

@@ -6,7 +6,7 @@
 //! * `-nodefaults`, `-no-user-config`, `-no-fd-bootchk`: `vmmd` has no default devices, no user configuration and
 //!   boots from nothing; they ask for what is so anyway.
 //! * `-display none`, `-nographic`, `-vga none`, `-net none`, `-nic none`, `-parallel none`, `-serial none`,
-//!   `-monitor none`, `-sandbox off`, `-overcommit` with everything off: they ask for a thing not to
+//!   `-monitor none`, `-overcommit` with everything off: they ask for a thing not to
 //!   be there. Any other value is refused. QEMU's `-nographic` also puts a serial port and a human monitor on
 //!   stdio unless there is `-nodefaults`; `vmmd` makes
 //!   neither unless it is told to, so stdio stays untouched.
@@ -17,7 +17,7 @@
 //! * `-rtc driftfix=`: no guest gets interrupts that could be late.
 //! * `-name debug-threads=`: threads are always named. `-action panic=` and `watchdog=`: neither can happen.
 //!
-//! A request for protection (`-sandbox on`, `-runas`, `-chroot`) is refused, because to ignore it would be a lie.
+//! A request for protection (`-runas`, `-chroot`) is refused, because to ignore it would be a lie.
 
 use super::Opt;
 
@@ -287,6 +287,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         "go into the background once all sockets listen",
     ),
     option(
+        "sandbox",
+        Some("on|off[,log=on]"),
+        Opt::Sandbox,
+        Group::Process,
+        "refuse system calls that are not needed (off), or only log them",
+    ),
+    option(
         "test-commands",
         None,
         Opt::TestCommands,
@@ -305,7 +312,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("h", None, Opt::Help, Group::Help, "the same"),
     option("display", Some("none"), Opt::Display, Group::Accepted, ""),
     option("overcommit", Some("mem-lock=off,cpu-pm=off"), Opt::Overcommit, Group::Accepted, ""),
-    option("sandbox", Some("off"), Opt::Sandbox, Group::Accepted, ""),
     idle("nodefaults", None),
     idle("no-user-config", None),
     idle("nographic", None),

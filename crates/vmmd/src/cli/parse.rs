@@ -141,7 +141,7 @@ impl Walk {
             Opt::Budget => simple::budget(item, draft)?,
             Opt::Msg => simple::msg(item, draft)?,
             Opt::Overcommit => simple::overcommit(item)?,
-            Opt::Sandbox => simple::sandbox(value)?,
+            Opt::Sandbox => simple::sandbox(item, draft)?,
             Opt::Paused => config.start_paused = true,
             Opt::NoShutdown => config.no_shutdown = true,
             Opt::Preconfig => config.preconfig = true,

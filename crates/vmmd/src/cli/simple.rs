@@ -2,7 +2,7 @@
 
 use super::keyval::{Pair, split};
 use super::parse::Given;
-use crate::config::{AddFdSpec, Draft, QtestLog, parse_size};
+use crate::config::{AddFdSpec, Draft, QtestLog, SandboxConfig, parse_size};
 use crate::error::{ConfigError, ErrorKind};
 
 /// Takes `item` apart, noting the warnings for short forms.
@@ -151,16 +151,39 @@ pub(super) fn overcommit(item: &Given) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// `-sandbox off`. `on` is a request for protection, which is not to be ignored.
-pub(super) fn sandbox(value: &str) -> Result<(), ConfigError> {
-    let pairs = split(value, Some("enable"));
+/// `-sandbox on|off[,log=on|off]`, and what else QEMU can be told: each of these groups of system calls is refused in any case, as
+/// nothing here needs one.
+pub(super) fn sandbox(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> {
+    let pairs = pairs(item, Some("enable"), draft);
+    let mut sandbox = SandboxConfig::default();
     let enable = pairs.iter().rfind(|pair| pair.key == "enable").ok_or(ErrorKind::Missing("enable"))?;
-    if enable.switch()? {
-        return Err(ErrorKind::NotOffered(
-            "it installs no system call filter; let whoever starts it do that",
-        )
-        .into());
+    sandbox.enable = enable.switch()?;
+    for pair in &pairs {
+        let denied = match pair.key.as_str() {
+            "enable" => continue,
+            "log" => {
+                sandbox.log = pair.switch()?;
+                continue;
+            }
+            "obsolete" | "spawn" | "resourcecontrol" => pair.value == "deny",
+            // What is started could have more rights than its starter, with `children`. Nothing is started.
+            "elevateprivileges" => matches!(pair.value.as_str(), "deny" | "children"),
+            _ => {
+                return Err(pair.unknown(&[
+                    "enable",
+                    "log",
+                    "obsolete",
+                    "elevateprivileges",
+                    "spawn",
+                    "resourcecontrol",
+                ]));
+            }
+        };
+        if !denied {
+            return Err(ErrorKind::choice(&pair.key, &pair.value, &["deny"]));
+        }
     }
+    draft.config.sandbox = sandbox;
     Ok(())
 }
 

@@ -71,6 +71,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What all clients' sessions together may make the program hold.
     pub budget: BudgetConfig,
+    /// Which system calls it may make.
+    pub sandbox: SandboxConfig,
 }
 
 /// An object or a device as the command line has it: what it may say depends on its type, which only the plane knows.
@@ -217,6 +219,16 @@ pub struct BudgetConfig {
     pub memory: Option<u64>,
     /// File descriptors.
     pub fds: Option<u64>,
+}
+
+/// Whether the process confines itself to the system calls that it needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// It does: another call ends it.
+    pub enable: bool,
+    /// With `enable`: another call is made, and the kernel logs it.
+    pub log: bool,
 }
 
 /// What is logged, and how. Logs go to stderr.

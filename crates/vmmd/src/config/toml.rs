@@ -31,7 +31,7 @@ use toml::Spanned;
 
 use super::{
     ACCELERATORS, AddFdSpec, ChardevSpec, Draft, LogFormat, MachineKind, MemorySize, MonitorMode,
-    MonitorSpec, RtcBase, RtcClock, SmpSpec, TextConfig, parse_size, parse_uuid,
+    MonitorSpec, RtcBase, RtcClock, SandboxConfig, SmpSpec, TextConfig, parse_size, parse_uuid,
 };
 use crate::error::{ConfigError, ErrorKind};
 use crate::suggest;
@@ -60,6 +60,8 @@ struct File {
     log: Log,
     #[serde(default)]
     budget: Budget,
+    #[serde(default)]
+    sandbox: SandboxConfig,
     #[serde(default)]
     chardev: Vec<Spanned<ChardevSpec>>,
     #[serde(default)]
@@ -155,6 +157,7 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
     config.objects = texts(file.object);
     config.devices = texts(file.device);
     config.msg_timestamp = file.log.timestamp;
+    config.sandbox = file.sandbox;
     config.log.filter = file.log.filter;
     config.log.format = file.log.format.unwrap_or_default();
     if let Some(word) = file.machine.r#type {
@@ -305,6 +308,8 @@ mod tests {
             backend = "null"
             [[serial]]
             chardev = "s"
+            [sandbox]
+            enable = true
             [[fd]]
             fd = 7
             set = 3
@@ -316,6 +321,7 @@ mod tests {
         assert_eq!(config.process_name.as_deref(), Some("qq"));
         assert!(config.start_paused && config.no_shutdown && config.no_reboot && config.daemonize);
         assert!(config.msg_timestamp);
+        assert_eq!(config.sandbox, SandboxConfig { enable: true, log: false });
         assert_eq!(config.machine.kind, MachineKind::None);
         assert_eq!(config.machine.accel, ["kvm", "tcg"]);
         assert_eq!(config.machine.memory.bytes(), 1536 << 20);
