@@ -1,7 +1,5 @@
 //! The list of system calls: what is made of it, and that the document shows it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::HashSet;
 
 use thread_start::system_calls::markdown;

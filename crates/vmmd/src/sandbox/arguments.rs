@@ -15,7 +15,7 @@ const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 
 /// What files and sockets are asked by `ioctl`: a terminal's settings and whether there is one, how many bytes wait,
 /// close-on-exec and not to block.
-const REQUESTS: [libc::c_ulong; 9] = [
+const REQUESTS: [u64; 9] = [
     libc::TCGETS as _,
     libc::TCSETS as _,
     libc::TCSETSW as _,
@@ -39,7 +39,7 @@ pub(super) fn allowed(call: Sysno, role: Role) -> Rules {
     let me = u64::from(std::process::id());
     match call {
         Sysno::socket | Sysno::socketpair => one_of(0, FAMILIES.map(bits)),
-        Sysno::ioctl => one_of(1, REQUESTS.map(|request| request as u64 & u64::from(u32::MAX))),
+        Sysno::ioctl => one_of(1, REQUESTS),
         Sysno::prctl => one_of(0, OPTIONS.map(bits)),
         // A thread, not a process.
         Sysno::clone => Ok(vec![rule(vec![set(0, Qword, bits(libc::CLONE_THREAD))?])?]),
