@@ -132,7 +132,7 @@ fn a_hundred_planes_come_and_go() {
     let mut memory = None;
     for _ in 0..2 {
         let done = runtime
-            .block_on(async { tokio::time::timeout(Duration::from_secs(60), round(dir.path())).await });
+            .block_on(async { tokio::time::timeout(Duration::from_secs(120), round(dir.path())).await });
         done.expect("fds, threads and sockets are gone in time");
         let now = status("VmRSS:");
         let first = *memory.get_or_insert(now);
