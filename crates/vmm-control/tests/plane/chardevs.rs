@@ -307,7 +307,7 @@ async fn tcp() {
     let session = plane.connect();
     let inet = |mut data: Value, server: bool| {
         data["host"] = data.get("host").cloned().unwrap_or_else(|| "127.0.0.1".into());
-        json!({"addr": {"type": "inet", "data": data}, "server": server})
+        json!({"addr": {"type": "inet", "data": data}, "server": server, "insecure": server})
     };
     let listening = json!({"port": "0", "numeric": true, "ipv4": true, "keep-alive": true});
     assert_eq!(add(&session, "l", "socket", inet(listening, true)).await, json!({}));
