@@ -22,9 +22,9 @@ const NEWER: [&str; 3] = ["monitor-qmp", "monitor-hmp", "x-vfio-user"];
 
 /// Members that QEMU 7.2's types have not, by where they are: properties of ours of objects that it has too.
 const OURS: [(&str, &str); 9] = [
-    ("chardev-add arg-type(socket)", "allowed-uids"),
-    ("chardev-add arg-type(socket)", "allowed-gids"),
-    ("chardev-add arg-type(socket)", "insecure"),
+    ("chardev-add arg-type.backend(socket).data", "allowed-uids"),
+    ("chardev-add arg-type.backend(socket).data", "allowed-gids"),
+    ("chardev-add arg-type.backend(socket).data", "insecure"),
     ("object-add arg-type(x-vfio-user-server)", "allowed-gids"),
     ("object-add arg-type(iothread)", "cpu-affinity"),
     ("object-add arg-type(x-vfio-user-server)", "iothread"),
