@@ -1,9 +1,9 @@
 //! Reading and writing what is no socket without ever waiting, whatever its `O_NONBLOCK` says.
 //!
 //! That flag is a property of the open file, and all who have the file can change it. The kernel can be told so for one
-//! call instead (`RWF_NOWAIT`): for pipes and fifos since Linux 6.4. For what cannot be told (terminals, other devices) it
-//! is looked first whether the call would wait. That is as much as can be had there; whoever wins the race between the
-//! look and the call makes it wait.
+//! call instead (`RWF_NOWAIT`): for pipes and fifos since Linux 6.4. For what cannot be told (terminals, other devices) the
+//! flag is set again, and it is looked first whether the call would wait at all. That is as much as can be had there; whoever
+//! wins the race between that and the call makes it wait.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
@@ -42,6 +42,8 @@ fn cannot_be_told(error: Errno) -> bool {
 }
 
 fn look(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
+    // A terminal that has some room is ready, and would have a longer write wait for the rest of it.
+    rustix::io::ioctl_fionbio(fd, true)?;
     match poll(&mut [PollFd::from_borrowed_fd(fd, what)], Some(&Timespec::default()))? {
         0 => Err(io::ErrorKind::WouldBlock.into()),
         _ => Ok(()),

@@ -13,6 +13,9 @@ use crate::{Closing, hooks};
 /// of which there are seldom many more.
 pub const MAX_THREADS: usize = 1024;
 
+/// What the threads are called.
+const NAME: &str = "fd-closer";
+
 /// Closing needs next to no stack.
 const STACK: usize = 64 * 1024;
 
@@ -71,7 +74,7 @@ pub(crate) fn close(closing: Closing) {
 fn start() {
     let (builder, place) = (thread::Builder::new().stack_size(STACK), Place { begun: false });
     // If that cannot be, the place is dropped, and with it goes all that there is to do about it.
-    let _ = hooks::all().start_with(builder, ThreadKind::FdCloser, "fd-closer", move || run(place));
+    let _ = hooks::all().start_with(builder, ThreadKind::FdCloser, NAME, move || run(place));
 }
 
 /// A thread's place among those that are counted.
@@ -81,13 +84,20 @@ struct Place {
 }
 
 impl Drop for Place {
-    /// The thread has ended, or it never began: it could not be started, or a hook has panicked on it. Others will get to
-    /// what waits then; if there are none, one that is started for what comes next.
+    /// The thread could not be started, or a hook has panicked on it. In the first case others will get to what waits, or a
+    /// thread that is started for what comes next: this may be a thread that must not wait. In the second it is a thread of
+    /// ours, which closes what it was started for, and ends.
     fn drop(&mut self) {
         let mut state = POOL.lock();
         state.threads -= 1;
-        if !self.begun {
-            state.starting = false;
+        if self.begun {
+            return;
+        }
+        state.starting = false;
+        if thread::panicking() && thread::current().name() == Some(NAME) {
+            let here = std::mem::take(&mut state.waiting);
+            drop(state);
+            here.into_iter().for_each(Closing::close);
         }
     }
 }
