@@ -1,6 +1,7 @@
 //! What many clients hold together, where each keeps within its own limits.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use serde_json::json;
 use vmm_integration::client::Client;
@@ -20,7 +21,7 @@ const LITTLE: Stage = Stage {
 
 /// Sends as much as is taken, and throws away what comes.
 fn keeps_on(client: &mut Client, bytes: &[u8]) {
-    client.socket().set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    client.socket().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let _ = client.try_send(bytes, &[]);
 }
 
@@ -41,10 +42,8 @@ fn many_unfinished_values() {
         assert!(grown < 100, "{grown} MiB where 32 may be held");
         scene.hold();
         // Those that had to give are told so, and are there as before.
-        let told = clients
-            .iter_mut()
-            .filter(|client| !client.is_silent_for(std::time::Duration::from_millis(1)))
-            .count();
+        let heard = |client: &mut Client| !client.is_silent_for(Duration::from_millis(1));
+        let told = clients.iter_mut().map(heard).filter(|heard| *heard).count();
         assert!(told > 0, "somebody had to give");
     });
 }

@@ -312,7 +312,7 @@ fn lingers_unread_on_a_connection_that_is_hung_up_on() {
         done(&mut client, "chardev-add", listener_on("other", &path));
         done(&mut client, "object-add", monitor_on("m", "other"));
         for (fd, mut bomb) in bombs() {
-            let mut other = Client::connect(std::path::Path::new(&path)).unwrap();
+            let mut other = Client::connect(Path::new(&path)).unwrap();
             other.negotiate();
             // Whether the session reads it before it is hung up on or not: neither may block.
             other.send_with_fds(" ", &[fd.as_fd()]);
