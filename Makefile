@@ -50,6 +50,11 @@ test: python ## Everything that needs neither root nor KVM
 	$(CARGO) test --workspace --all-targets --all-features
 	$(CARGO) test --workspace --doc --all-features
 
+.PHONY: hostile
+hostile: ## The suite of hostile clients against an optimised vmmd; ARGS=NAME for one case
+	$(CARGO) build --release -p vmmd
+	VMMD_BIN=$(CURDIR)/target/release/vmmd $(CARGO) test -p vmm-integration --test hostile -- $(ARGS)
+
 .PHONY: stranger
 stranger: ## Build and run a VMM author's crate outside the workspace
 	$(CARGO) run --quiet --locked --target-dir target/stranger --manifest-path integration/stranger/Cargo.toml

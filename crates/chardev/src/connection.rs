@@ -91,7 +91,8 @@ impl Connection {
     /// sent, `O_NONBLOCK` cleared where possible. At most [`MAX_FDS`](crate::MAX_FDS). `buf` must not be empty.
     ///
     /// # Errors
-    /// `WouldBlock`, or what the socket says.
+    /// `WouldBlock`, or what the socket says; `EMFILE` when this process has no room for the descriptors that come, which stay
+    /// where they are.
     pub fn try_recv(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
         self.stream.try_recv(buf, fds)
     }

@@ -129,7 +129,7 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("recvmsg", PLANE_BLOCKING_IO, "requests with descriptors"),
     call("sendmsg", IO, "replies with descriptors"),
     call("sendto", PLANE_BLOCKING_IO, "replies, events"),
-    call("setsockopt", PLANE_BLOCKING_IO, "credentials, keep-alive, no delay, no lingering"),
+    call("setsockopt", ALL, "credentials, keep-alive, no delay; a socket that is closed does not linger"),
     call("shutdown", PLANE_HELPER, "hangs up"),
     call("socket", PLANE_BLOCKING, "listens, connects; names are resolved"),
     call(
@@ -172,7 +172,8 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("io_setup", IO, "the same"),
     call("io_submit", IO, "the same"),
     call("pread64", IO, "memory that could shrink under a load"),
-    call("preadv2", IO, "an eventfd is read without waiting"),
+    call("preadv2", PLANE_IO, "a pipe, an eventfd is read without waiting"),
+    call("pwritev2", PLANE, "a pipe is written without waiting"),
     call(
         "process_vm_writev",
         IO,

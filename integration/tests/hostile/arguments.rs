@@ -228,7 +228,6 @@ fn an_id_of_a_megabyte() {
         let mut client = scene.client();
         let id = "i".repeat(1 << 20);
         for command in [
-            json!({"execute": "object-add", "arguments": {"qom-type": "iothread", "id": id}}),
             json!({"execute": "object-add", "arguments": {"qom-type": id, "id": "i"}}),
             json!({"execute": "object-del", "arguments": {"id": id}}),
             json!({"execute": "chardev-remove", "arguments": {"id": id}}),
@@ -240,6 +239,10 @@ fn an_id_of_a_megabyte() {
             let reply = client.reply();
             assert!(reply.get("error").is_some(), "{}: {reply}", command["execute"]);
         }
+        // It is well-formed.
+        done(&mut client, "object-add", json!({"qom-type": "iothread", "id": id}));
+        client.run("query-iothreads");
+        done(&mut client, "object-del", json!({"id": id}));
         scene.hold();
     });
 }

@@ -190,12 +190,15 @@ fn no_thread_for_anything() {
     }
     let uid = 61_000 + std::process::id() % 4000;
     let user = format!("--reuid={uid}");
-    let under = ["setpriv", &user, "--regid=65534", "--clear-groups"].map(str::to_owned).into();
+    let under = ["setpriv", &*user, "--regid=65534", "--clear-groups"].map(str::to_owned).into();
     Stage { under, uid: Some(uid), ..Stage::default() }.attack(|scene| {
         let mut client = scene.client();
-        let pid = Pid::from_raw(i32::try_from(scene.pid()).unwrap());
-        let none = Rlimit { current: Some(1), maximum: Some(1) };
-        let usual = prlimit(pid, Resource::Nproc, none).unwrap();
+        let limit = |threads: &str| {
+            let (pid, threads) = (scene.pid().to_string(), format!("--nproc={threads}:"));
+            let as_user = [&*user, "--clear-groups", "prlimit", "--pid", &*pid, &*threads];
+            assert!(std::process::Command::new("setpriv").args(as_user).status().unwrap().success());
+        };
+        limit("1");
         let refused = client.call("object-add", json!({"qom-type": "iothread", "id": "x"})).unwrap_err();
         assert!(refused.desc.contains("Resource temporarily unavailable"), "{refused}");
         // What may block waits for a thread that is there, or is refused; what waits for nobody goes on.
@@ -208,7 +211,7 @@ fn no_thread_for_anything() {
             scene.hold();
         }
         client.run("query-commands");
-        prlimit(pid, Resource::Nproc, usual).unwrap();
+        limit("1000");
         done(&mut client, "object-add", json!({"qom-type": "iothread", "id": "x"}));
         done(&mut client, "object-del", json!({"id": "x"}));
         // What waited is closed when there is something else to close, at the latest.

@@ -17,8 +17,10 @@ use vmm_integration::vmm::program;
 /// Between two rounds. It makes a thousand questions a second at most, which disturbs nobody.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Below this nobody is called slow, whatever his usual time: it is a tick of a kernel with 250 of them a second, which is
-/// how long a thread that wants to run may wait for one that runs, on a processor that both want.
+/// Below two of these nobody is called slow, whatever his usual time, and below ten nobody whom one of ten answers keeps
+/// waiting. It is a tick of a kernel with 250 of them a second: how long a thread that wants to run may wait for one that
+/// runs, on a processor that both want. For an answer two threads have to run, the worker and the one who asked, and each
+/// may find several others before it.
 const TICK: Duration = Duration::from_millis(4);
 
 /// Below this no single answer is called a stall. The one worker has to be scheduled on a machine that may have ten times
@@ -126,7 +128,7 @@ impl Witness {
     /// Compares the rounds from `attack` on with those before.
     ///
     /// Both the middle one and the one that nine of ten keep within may be three times what they were, or three times as
-    /// many times as the echo's has grown; and each a tick. No single one may be a stall, unless the echo's was one too.
+    /// many times as the echo's has grown; and some ticks. No single one may be a stall, unless the echo's was one too.
     #[track_caller]
     pub(crate) fn judge(&self, attack: usize) {
         let log = lock(&self.log.0);
@@ -139,8 +141,8 @@ impl Witness {
             ("on another monitor", |round| round.apart),
         ] {
             let (usual, now) = (of(usual, which), of(attacked, which));
-            let middle = allowed(usual.middle, quiet.middle, busy.middle).max(*SLOWER * TICK);
-            let most = allowed(usual.most, quiet.most, busy.most).max(3 * *SLOWER * TICK);
+            let middle = allowed(usual.middle, quiet.middle, busy.middle).max(*SLOWER * 2 * TICK);
+            let most = allowed(usual.most, quiet.most, busy.most).max(*SLOWER * 10 * TICK);
             let stall = *SLOWER * STALL + 2 * busy.longest;
             if std::env::var_os("HOSTILE_TIMES").is_some() {
                 eprintln!(
