@@ -9,7 +9,7 @@ use vmm_integration::client::Client;
 use vmm_integration::{LIMIT, poll_until};
 
 use crate::frame::{Scene, Stage, attack, done};
-use crate::tools::{Lingering, borrowed, file_on, listener_on, nulls};
+use crate::tools::{Lingering, borrowed, file_on, let_go, listener_on, nulls};
 
 /// A process that may open so many descriptors more, until this is dropped. (The limit is one of numbers, and what has
 /// been closed leaves gaps.)
@@ -95,7 +95,7 @@ fn no_descriptor_for_what_lingers() {
             let mut client = scene.client();
             let few = Few::more(scene, 0);
             client.send_with_fds(r#"{"execute": "query-name"}"#, &[fd.as_fd(), plain.fd().as_fd()]);
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             scene.hold();
             drop(few);
@@ -195,7 +195,7 @@ fn no_thread_for_anything() {
         let mut client = scene.client();
         let limit = |threads: &str| {
             let (pid, threads) = (scene.pid().to_string(), format!("--nproc={threads}:"));
-            let as_user = [&*user, "--clear-groups", "prlimit", "--pid", &*pid, &*threads];
+            let as_user = [&*user, "--regid=65534", "--clear-groups", "prlimit", "--pid", &*pid, &*threads];
             assert!(std::process::Command::new("setpriv").args(as_user).status().unwrap().success());
         };
         limit("1");
@@ -205,7 +205,7 @@ fn no_thread_for_anything() {
         for number in 0..5 {
             let (fd, mut bomb) = Lingering::inside(1);
             client.getfd(&format!("bomb{number}"), &fd).unwrap();
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             done(&mut client, "closefd", json!({"fdname": format!("bomb{number}")}));
             scene.hold();

@@ -10,7 +10,7 @@ use vmm_integration::vfio_user::{MAX_TRANSFER, Peer};
 use vmm_integration::wire::{self, MAX_FDS};
 
 use crate::frame::{Scene, Stage, done};
-use crate::tools::{Again, Lingering, borrowed, nulls};
+use crate::tools::{Again, Lingering, borrowed, let_go, nulls};
 
 /// Two devices on one iothread. (The first interrupt leaves a memfd that serves all later ones; none is raised here.)
 const DEVICES: Stage = Stage {
@@ -69,7 +69,7 @@ fn a_device_is_sent_what_lingers() {
                 let (fd, mut bomb) = Lingering::inside(depth);
                 let mut peer = peer(scene, "dev0.sock");
                 peer.tolerates(&get_info(), &[fd.as_fd()]);
-                drop(fd);
+                let_go(fd);
                 bomb.leave();
                 honest.in_step();
                 drop(peer);

@@ -60,7 +60,7 @@ impl Footprint {
     fn new_threads(&self) -> Vec<Thread> {
         let mut new = threads(self.pid);
         new.retain(|thread| {
-            let pooled = matches!(thread.name.as_str(), "fd-closer" | "vmmd");
+            let pooled = matches!(thread.name.as_str(), "fd-closer" | "vmmd-blocking");
             !self.threads.contains(thread) && !(pooled && is_waiting(self.pid, &thread.id))
         });
         new

@@ -8,7 +8,7 @@ use serde_json::json;
 use vmm_integration::random::Random;
 
 use crate::frame::{Scene, Stage};
-use crate::tools::drain;
+use crate::tools::{drain, let_go};
 
 const HUMAN: Stage = Stage {
     extra: &["-monitor", "unix:{}/human.sock,server=on,wait=off"],
@@ -133,7 +133,7 @@ fn descriptors_for_a_person() {
             let person = person(scene);
             let fds = [std::os::fd::AsFd::as_fd(&fd)];
             vmm_integration::wire::send(&person, b"getfd a\ngetfd b\ninfo status\n", &fds).unwrap();
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             scene.hold();
             drop(person);

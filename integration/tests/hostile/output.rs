@@ -17,7 +17,7 @@ const UNREAD: Stage = Stage { extra: &[], options: "", under: Vec::new(), uid: N
 
 /// Asks until the server takes no more, because nobody reads what it answers.
 fn stuff(client: &mut Client) {
-    client.socket().set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    client.socket().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let batch = "{\"execute\": \"query-commands\"}".repeat(500);
     for _ in 0..500 {
         if let Err(e) = client.try_send(batch.as_bytes(), &[]) {

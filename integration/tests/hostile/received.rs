@@ -11,7 +11,7 @@ use vmm_integration::client::Client;
 use vmm_integration::wire::{self, dev_null};
 
 use crate::frame::{Scene, Stage, attack, done};
-use crate::tools::{Lingering, file_on, hand_in, listener_on, monitor_on, pipe_on, socket_of_fd};
+use crate::tools::{Lingering, file_on, hand_in, let_go, listener_on, monitor_on, pipe_on, socket_of_fd};
 
 /// Both a socket whose close waits and one inside which there is such a one: the former can be told not to wait.
 fn bombs() -> Vec<(OwnedFd, Lingering)> {
@@ -34,7 +34,7 @@ fn each(scene: &Scene, negotiated: bool, request: &str, then: impl Fn(&mut Clien
             // The connection and the descriptor.
             scene.await_more_fds(2);
         }
-        drop(fd);
+        let_go(fd);
         bomb.leave();
         then(&mut client);
         scene.hold();
@@ -129,7 +129,7 @@ fn lingers_as_the_log_of_a_chardev() {
         for (fd, mut bomb) in bombs() {
             let mut client = scene.client();
             client.call_with_fds("add-fd", json!({"fdset-id": 7}), &[fd.as_fd()]).unwrap();
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             let log = json!({"type": "null", "data": {"logfile": "/dev/fdset/7"}});
             // It can be read too, so it is not what a log is.
@@ -258,7 +258,7 @@ fn lingers_in_a_queued_request_whose_client_leaves() {
             }
             client.send_with_fds(r#"{"exec-oob": "query-yank", "id": "read"}"#, &[]);
             assert_eq!(client.reply()["id"], "read");
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             drop(client);
             scene.hold();
@@ -277,7 +277,8 @@ fn lingers_in_the_backlog_of_a_listener_that_goes() {
             done(&mut client, "chardev-add", listener_on("other", &path));
             let waiting = UnixStream::connect(&path).unwrap();
             wire::send(&waiting, b"x", &[fd.as_fd()]).unwrap();
-            drop((fd, waiting));
+            drop(waiting);
+            let_go(fd);
             bomb.leave();
             done(&mut client, "chardev-remove", json!({"id": "other"}));
             scene.hold();
@@ -295,7 +296,8 @@ fn lingers_in_the_backlog_of_a_passed_listener() {
             client.getfd("passed", &listener.try_clone().unwrap().into()).unwrap();
             let waiting = UnixStream::connect(&path).unwrap();
             wire::send(&waiting, b"x", &[fd.as_fd()]).unwrap();
-            drop((fd, waiting, listener));
+            drop((waiting, listener));
+            let_go(fd);
             bomb.leave();
             done(&mut client, "closefd", json!({"fdname": "passed"}));
             scene.hold();
@@ -317,7 +319,7 @@ fn lingers_unread_on_a_connection_that_is_hung_up_on() {
             // Whether the session reads it before it is hung up on or not: neither may block.
             other.send_with_fds(" ", &[fd.as_fd()]);
             done(&mut client, "yank", json!({"instances": [{"type": "chardev", "id": "other"}]}));
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             assert_eq!(other.next_line(), None);
             scene.hold();
@@ -345,7 +347,7 @@ fn lingers_on_the_line_of_a_serial_port() {
             let client = UnixStream::connect(scene.path("ser.sock")).unwrap();
             // What has no use for descriptors may take the bytes without them.
             wire::send(&client, b"x", &[fd.as_fd()]).unwrap();
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             scene.hold();
             drop(client);

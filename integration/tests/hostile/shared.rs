@@ -15,7 +15,7 @@ use vmm_integration::wire::{self, open_file};
 
 use crate::frame::{Scene, attack, done};
 use crate::tools::{
-    Again, Lingering, hand_in, listener_on, monitor_on, pipe_on, socket_of_fd, tcp_pair, unix_pair,
+    Again, Lingering, hand_in, let_go, listener_on, monitor_on, pipe_on, socket_of_fd, tcp_pair, unix_pair,
 };
 
 /// A monitor of the attacker's own, to whose chardev clients can be handed in.
@@ -163,7 +163,7 @@ fn a_socket_in_a_set_blocks_and_carries_descriptors() {
         for _ in 0..5 {
             let (fd, mut bomb) = Lingering::inside(1);
             wire::send(&here, b" ", &[fd.as_fd()]).unwrap();
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             scene.hold();
         }
@@ -246,7 +246,7 @@ fn a_look_is_told_to_begin_elsewhere() {
                     break;
                 }
             }
-            drop(fd);
+            let_go(fd);
             bomb.leave();
             scene.hold();
         }

@@ -47,10 +47,15 @@ impl Lingering {
 
     /// Gives up our own: whoever was sent it has the last one.
     pub(crate) fn leave(&mut self) {
-        // If it is not, it is not this test that waits.
-        let own = self.socket.take();
-        std::thread::spawn(move || drop(own));
+        if let Some(own) = self.socket.take() {
+            let_go(own);
+        }
     }
+}
+
+/// Closes our own of a descriptor elsewhere: `vmmd` may have closed its already, and then it is this one that waits.
+pub(crate) fn let_go(fd: OwnedFd) {
+    std::thread::spawn(move || drop(fd));
 }
 
 /// Writes until nothing more fits. The socket does not block from then on.
