@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use peer_admission::Allowed;
 
+use thread_start::Starter;
+
 use crate::badge::Badge;
 use crate::opener::Opener;
 
@@ -50,13 +52,15 @@ pub struct OpenOptions {
     pub log: Option<LogOptions>,
     /// Opens files.
     pub opener: Opener,
+    /// Starts the threads on which files are opened, and clients of listeners that are others' too accepted.
+    pub starter: Starter,
 }
 
 impl OpenOptions {
     /// Nobody's, without a log, opening files by their names.
     #[must_use]
     pub fn new(backlog: u32) -> Self {
-        Self { backlog, badge: None, log: None, opener: Opener::default() }
+        Self { backlog, badge: None, log: None, opener: Opener::default(), starter: Starter::default() }
     }
 
     /// With this badge.
@@ -77,6 +81,13 @@ impl OpenOptions {
     #[must_use]
     pub fn opener(mut self, opener: Opener) -> Self {
         self.opener = opener;
+        self
+    }
+
+    /// With threads that this starts.
+    #[must_use]
+    pub fn starter(mut self, starter: Starter) -> Self {
+        self.starter = starter;
         self
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fd_closer::Received;
 use peer_admission::{Allowed, Credentials};
+use thread_start::Starter;
 
 use crate::backend::{Address, Backend, OpenOptions, SocketOptions};
 use crate::backoff::Backoff;
@@ -89,22 +90,26 @@ impl Chardev {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(id: &str, backend: Backend, options: OpenOptions) -> Result<Self, OpenError> {
-        let OpenOptions { backlog, badge, log, opener } = options;
+        let OpenOptions { backlog, badge, log, opener, starter } = options;
         let log = match log {
-            Some(log) => Some(Log::new(files::open_log(log.path, log.append, opener.clone()).await?)),
+            Some(log) => {
+                Some(Log::new(files::open_log(log.path, log.append, opener.clone(), &starter).await?))
+            }
             None => None,
         };
         let (mut wait, mut gate) = (false, Gate::new(Allowed::ANYBODY));
         let (names, source, client) = match backend {
             Backend::Null => (Names::always("null"), Source::Never, None),
             Backend::Stdio => opened_files("stdio", crate::stdio::open()?),
-            Backend::File(options) => opened_files("file", files::open_file(options, opener).await?),
-            Backend::Pipe(path) => opened_files("pipe", files::open_pipe(path, opener).await?),
+            Backend::File(options) => {
+                opened_files("file", files::open_file(options, opener, &starter).await?)
+            }
+            Backend::Pipe(path) => opened_files("pipe", files::open_pipe(path, opener, &starter).await?),
             Backend::Socket(options) => {
                 wait = options.wait;
                 gate = gate_of(&options);
                 let allowed = options.allowed.clone();
-                let opened = open_socket(options, backlog).await?;
+                let opened = open_socket(options, backlog, starter).await?;
                 check_lists(&allowed, &opened.1)?;
                 opened
             }
@@ -338,7 +343,7 @@ fn check_lists(allowed: &Allowed, source: &Source) -> Result<(), OpenError> {
     }
 }
 
-async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, OpenError> {
+async fn open_socket(options: SocketOptions, backlog: u32, starter: Starter) -> Result<Opened, OpenError> {
     let SocketOptions { address, server, reconnect, allowed, insecure, .. } = options;
     // What can be said before anything is touched.
     let could_be = match address {
@@ -353,7 +358,7 @@ async fn open_socket(options: SocketOptions, backlog: u32) -> Result<Opened, Ope
     #[cfg(not(feature = "tcp"))]
     let _ = insecure;
     match address {
-        Address::Fd { fd, name } => given::open(fd, &name, server, backlog),
+        Address::Fd { fd, name } => given::open(fd, &name, server, backlog, starter),
         Address::Unix { path, abstract_name, tight } if server => {
             let name = Name { path: &path, abstract_name, tight };
             let (listener, file) = listen_on(name, backlog, &allowed)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::fs::OFlags;
+use thread_start::{Starter, ThreadKind};
 use tokio::sync::oneshot;
 
 use crate::backend::FileOptions;
@@ -18,8 +19,12 @@ use crate::opener::{OpenedFile, Opener};
 const STACK: usize = 1 << 20;
 
 /// Opens a `file` chardev's files.
-pub(crate) async fn open_file(options: FileOptions, opener: Opener) -> Result<Duplex, OpenError> {
-    let (input, output) = apart(move || {
+pub(crate) async fn open_file(
+    options: FileOptions,
+    opener: Opener,
+    starter: &Starter,
+) -> Result<Duplex, OpenError> {
+    let (input, output) = apart(starter, move || {
         let mode = if options.append { OFlags::APPEND } else { OFlags::TRUNC };
         let output = open(&opener, &options.path, OFlags::WRONLY | OFlags::CREATE | mode)?;
         let input = options.input.map(|path| open(&opener, &path, OFlags::RDONLY)).transpose()?;
@@ -34,8 +39,8 @@ pub(crate) async fn open_file(options: FileOptions, opener: Opener) -> Result<Du
 /// Opens a `pipe` chardev: the fifos `PATH.in` and `PATH.out`, and when they are not both there, `PATH` for both.
 ///
 /// Both are opened for reading and writing, so that peers may come and go.
-pub(crate) async fn open_pipe(path: PathBuf, opener: Opener) -> Result<Duplex, OpenError> {
-    let (input, output) = apart(move || {
+pub(crate) async fn open_pipe(path: PathBuf, opener: Opener, starter: &Starter) -> Result<Duplex, OpenError> {
+    let (input, output) = apart(starter, move || {
         let named = |end: &str| {
             let mut name = OsString::from(path.as_os_str());
             name.push(end);
@@ -55,8 +60,13 @@ pub(crate) async fn open_pipe(path: PathBuf, opener: Opener) -> Result<Duplex, O
 }
 
 /// Opens what a chardev's output is noted in.
-pub(crate) async fn open_log(path: PathBuf, append: bool, opener: Opener) -> Result<OpenedFile, OpenError> {
-    apart(move || {
+pub(crate) async fn open_log(
+    path: PathBuf,
+    append: bool,
+    opener: Opener,
+    starter: &Starter,
+) -> Result<OpenedFile, OpenError> {
+    apart(starter, move || {
         let mode = if append { OFlags::APPEND } else { OFlags::TRUNC };
         opener
             .open(&path, OFlags::WRONLY | OFlags::CREATE | mode)
@@ -71,6 +81,7 @@ fn open(opener: &Opener, path: &Path, flags: OFlags) -> Result<OpenedFile, OpenE
 
 /// Runs what may block on a thread where it may: one of its own, as the runtime's panic where none can be started.
 async fn apart<T: Send + 'static>(
+    starter: &Starter,
     open: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
     let (sender, receiver) = oneshot::channel();
@@ -78,7 +89,8 @@ async fn apart<T: Send + 'static>(
         // An error says that nobody wants it any more, and closes it.
         let _ = sender.send(open());
     };
-    thread::Builder::new().name("open".into()).stack_size(STACK).spawn(run).map_err(unusable)?;
+    let builder = thread::Builder::new().stack_size(STACK);
+    starter.start_with(builder, ThreadKind::Blocking, "open", run).map_err(unusable)?;
     receiver.await.unwrap_or_else(|_| Err(unusable(io::Error::other("the thread that opens it has ended"))))
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use fd_closer::Received;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
+use thread_start::Starter;
 use tokio::net::UnixStream;
 
 use crate::chardev::{Names, Opened, Source};
@@ -17,7 +18,13 @@ use crate::stream::Stream;
 
 /// Uses a stream socket by what it is: a listening one gives clients, a connected one is the client. With `listen` one
 /// that is neither begins to listen.
-pub(crate) fn open(fd: OwnedFd, name: &str, listen: bool, backlog: u32) -> Result<Opened, OpenError> {
+pub(crate) fn open(
+    fd: OwnedFd,
+    name: &str,
+    listen: bool,
+    backlog: u32,
+    starter: Starter,
+) -> Result<Opened, OpenError> {
     // Whatever is wrong, its close may block.
     let fd = Received::from(fd);
     let unusable = |source| OpenError::Fd { name: name.to_owned(), source };
@@ -33,7 +40,7 @@ pub(crate) fn open(fd: OwnedFd, name: &str, listen: bool, backlog: u32) -> Resul
             rustix::net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))
                 .map_err(|errno| OpenError::FdListen { source: errno.into() })?;
         }
-        return listener(fd).map_err(unusable);
+        return listener(fd, starter).map_err(unusable);
     }
     let (stream, peer) = connected(fd).map_err(unusable)?;
     let names = Names {
@@ -47,7 +54,7 @@ fn kind(fd: BorrowedFd<'_>) -> Result<SocketType, Errno> {
     sockopt::socket_type(fd)
 }
 
-fn listener(fd: Received) -> io::Result<Opened> {
+fn listener(fd: Received, starter: Starter) -> io::Result<Opened> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     match sockopt::socket_domain(&fd)? {
         AddressFamily::UNIX => {
@@ -57,7 +64,7 @@ fn listener(fd: Received) -> io::Result<Opened> {
             let connected = format!("unix:{},server=on", path.unwrap_or_default());
             let names = Names { disconnected: format!("disconnected:{connected}"), connected };
             let listener = Listener::Given {
-                listener: GivenListener::new(fd)?,
+                listener: GivenListener::new(fd, starter)?,
                 name: names.connected.clone(),
                 #[cfg(feature = "tcp")]
                 tcp: false,
@@ -68,8 +75,11 @@ fn listener(fd: Received) -> io::Result<Opened> {
         AddressFamily::INET | AddressFamily::INET6 => {
             let local = crate::tcp::plain(rustix::net::getsockname(&fd)?.try_into()?);
             let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
-            let listener =
-                Listener::Given { listener: GivenListener::new(fd)?, name: String::new(), tcp: true };
+            let listener = Listener::Given {
+                listener: GivenListener::new(fd, starter)?,
+                name: String::new(),
+                tcp: true,
+            };
             Ok((names, Source::Listener(listener), None))
         }
         _ => Err(io::ErrorKind::Unsupported.into()),

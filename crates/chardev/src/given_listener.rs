@@ -15,6 +15,7 @@ use std::thread;
 use fd_closer::Received;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, SocketFlags, accept_with};
+use thread_start::{Starter, ThreadKind};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
@@ -32,13 +33,14 @@ pub(crate) struct GivenListener {
     socket: Arc<Aside<Receiver>>,
     /// The `accept` that is under way. It outlives whoever waits for it, so that no client is lost.
     accepting: Mutex<Option<oneshot::Receiver<Accepted>>>,
+    starter: Starter,
 }
 
 impl GivenListener {
-    /// The socket should not block, for the sake of speed.
-    pub(crate) fn new(socket: Received) -> io::Result<Self> {
+    /// The socket should not block, for the sake of speed. `starter` starts the threads.
+    pub(crate) fn new(socket: Received, starter: Starter) -> io::Result<Self> {
         let socket = Receiver::from_owned_fd_unchecked(socket.into_fd())?;
-        Ok(Self { socket: Arc::new(socket.into()), accepting: Mutex::default() })
+        Ok(Self { socket: Arc::new(socket.into()), accepting: Mutex::default(), starter })
     }
 
     #[cfg(feature = "tcp")]
@@ -87,7 +89,8 @@ impl GivenListener {
             // An error says that nobody wants it any more, and closes it.
             let _ = sender.send(accepted);
         };
-        thread::Builder::new().name("accept".into()).stack_size(STACK).spawn(accept)?;
+        let builder = thread::Builder::new().stack_size(STACK);
+        self.starter.start_with(builder, ThreadKind::Acceptor, "accept", accept)?;
         *accepting = Some(receiver);
         Ok(())
     }

@@ -38,20 +38,23 @@ pub const FAULTS: [i32; 6] = {
 pub enum ThreadKind {
     /// Runs a whole control plane, where the program has no runtime for it.
     Plane,
-    /// Runs what may block (blocking handlers, file systems, name resolution) for such a plane. On a runtime of the
-    /// program's own that is done by the runtime's own blocking threads.
+    /// Runs what may block: opens the files of chardevs and, for such a plane, runs blocking handlers, resolves names, and so
+    /// on. On a runtime of the program's own the latter is done by the runtime's own blocking threads.
     Blocking,
     /// An iothread: serves devices.
     IoThread,
     /// Closes descriptors that came from clients. These threads are the process's, and serve all its planes.
     FdCloser,
+    /// Accepts one client of a listener that came from somebody who can still make it block, and ends.
+    Acceptor,
     /// Does one thing and ends: takes a plane's objects down, allocates a memory backend.
     Helper,
 }
 
 impl ThreadKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Plane, Self::Blocking, Self::IoThread, Self::FdCloser, Self::Helper];
+    pub const ALL: [Self; 6] =
+        [Self::Plane, Self::Blocking, Self::IoThread, Self::FdCloser, Self::Acceptor, Self::Helper];
 }
 
 impl fmt::Display for ThreadKind {
@@ -61,6 +64,7 @@ impl fmt::Display for ThreadKind {
             Self::Blocking => "blocking",
             Self::IoThread => "iothread",
             Self::FdCloser => "fd-closer",
+            Self::Acceptor => "acceptor",
             Self::Helper => "helper",
         })
     }

@@ -6,7 +6,7 @@
 //!
 //! This is the one list: `docs/SECCOMP.md` shows it (a test compares), and `vmmd -sandbox on` enforces it.
 
-use crate::ThreadKind::{self, Blocking, FdCloser, Helper, IoThread, Plane};
+use crate::ThreadKind::{self, Acceptor, Blocking, FdCloser, Helper, IoThread, Plane};
 
 /// A system call, and who makes it for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("write", ALL, "wakes another thread up (an eventfd); a panic's message"),
     optional(
         "openat",
-        &[Plane, IoThread, FdCloser, Helper],
+        &[Plane, IoThread, FdCloser, Acceptor, Helper],
         "glibc's malloc: the number of CPUs (`/sys/devices/system/cpu/online`), once in a process",
     ),
     // Waiting.
@@ -114,7 +114,7 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("timerfd_create", BLOCKING, "a device's context is made"),
     call("timerfd_settime", IO, "a device's deadline"),
     // Sockets.
-    call("accept4", PLANE_IO, "clients"),
+    call("accept4", &[Plane, IoThread, Acceptor], "clients"),
     call("bind", PLANE_BLOCKING, "listens; names are resolved"),
     call("connect", PLANE_BLOCKING, "connects; whether somebody listens on a path that is to be taken over"),
     call("getpeername", PLANE, "who a client is"),
@@ -212,9 +212,10 @@ impl ThreadKind {
     #[must_use]
     pub const fn starts(self) -> &'static [Self] {
         match self {
-            Plane => &[Blocking, IoThread, FdCloser, Helper],
-            Blocking => &[IoThread, FdCloser, Helper],
-            IoThread | FdCloser | Helper => &[FdCloser],
+            Plane => &[Blocking, IoThread, FdCloser, Acceptor, Helper],
+            Blocking => &[IoThread, FdCloser, Acceptor, Helper],
+            IoThread => &[FdCloser, Acceptor],
+            FdCloser | Acceptor | Helper => &[FdCloser],
         }
     }
 

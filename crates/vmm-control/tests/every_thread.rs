@@ -206,7 +206,9 @@ fn each_thread_has_a_name_blocks_all_signals_and_is_announced() {
     let path = dir.path().join("qmp");
 
     let (plane, release) = plane(&announced);
-    let socket = Backend::Socket(SocketOptions::server(Address::unix(&path)));
+    // One that was passed, as by a service manager.
+    let fd = std::os::unix::net::UnixListener::bind(&path).unwrap().into();
+    let socket = Backend::Socket(SocketOptions::server(Address::Fd { fd, name: "listener".to_owned() }));
     plane.add_monitor(MonitorConfig::new("qmp"), socket, 8).unwrap();
     let human = Backend::Socket(SocketOptions::server(Address::unix(dir.path().join("hmp"))));
     plane.add_monitor(MonitorConfig::new("hmp").readline(true), human, 8).unwrap();

@@ -385,7 +385,10 @@ async fn open(
     // QEMU's queue for one client at a time; a longer one where several are served.
     let backlog = if max_clients == 1 { 1 } else { BACKLOG };
     let log = chardev.log.clone().map(|LogFile { path, append }| LogOptions { path, append });
-    let options = OpenOptions::new(backlog).log(log).opener(plane.handle().opener());
+    let options = OpenOptions::new(backlog)
+        .log(log)
+        .opener(plane.handle().opener())
+        .starter(plane.handle().threads().clone());
     Chardev::open_with(&chardev.id, backend, options).await.map(Arc::new).map_err(fail)
 }
 

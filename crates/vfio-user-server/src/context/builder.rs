@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use peer_admission::{Allowed, Refusals};
+use thread_start::Starter;
 
 use super::handle::Shared;
 use super::listener::Listener;
@@ -26,6 +27,7 @@ pub struct Builder {
 pub(crate) struct Options {
     pub(crate) dma: DmaPolicy,
     settings: Settings,
+    starter: Starter,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
                 reconnect: false,
                 on_event: Box::new(|_| {}),
             },
+            starter: Starter::default(),
         }
     }
 }
@@ -50,6 +53,10 @@ impl Options {
 
     pub(crate) fn set_allowed_gids(&mut self, gids: impl IntoIterator<Item = u32>) {
         self.settings.allowed_gids = Some(gids.into_iter().collect());
+    }
+
+    pub(crate) fn set_starter(&mut self, starter: Starter) {
+        self.starter = starter;
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
@@ -133,6 +140,14 @@ impl Builder {
         self
     }
 
+    /// Who starts the threads that accept the clients of a listener that is others' too, as
+    /// [`ThreadKind::Acceptor`](thread_start::ThreadKind::Acceptor). By default one without a hook.
+    #[must_use]
+    pub fn starter(mut self, starter: Starter) -> Self {
+        self.options.set_starter(starter);
+        self
+    }
+
     /// Starts to listen. When this fails nothing is left behind, and the device is given back.
     ///
     /// # Errors
@@ -174,7 +189,7 @@ impl Context {
             // No file's mode protects it.
             allowed = Allowed::owner();
         }
-        let listener = Listener::new(listen, &allowed)?;
+        let listener = Listener::new(listen, &allowed, options.starter)?;
         match listener.fd() {
             Some(socket) => poller.add(socket, Token::Listener, true, false).map_err(io::Error::from)?,
             // A client that is there already is taken in the first turn.

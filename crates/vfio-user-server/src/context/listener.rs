@@ -17,6 +17,7 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
     shutdown, socket_with,
 };
+use thread_start::{Starter, ThreadKind};
 
 use super::poller::Poller;
 
@@ -45,6 +46,8 @@ pub(super) struct Listener {
     source: Source,
     /// The file that is ours to unlink: its path, and which file it was.
     file: Option<(PathBuf, (u64, u64))>,
+    /// Starts the threads that accept where that can wait.
+    starter: Starter,
 }
 
 /// All may hold descriptors that clients in their backlogs, or the client, have sent: so none is closed here.
@@ -82,18 +85,22 @@ const STACK: usize = 64 * 1024;
 
 impl Listener {
     /// `allowed` decides on a socket file's mode.
-    pub(super) fn new(listen: Listen, allowed: &Allowed) -> io::Result<Self> {
+    pub(super) fn new(listen: Listen, allowed: &Allowed, starter: Starter) -> io::Result<Self> {
         match listen {
-            Listen::Path(path) => Self::on_path(&path, allowed),
+            Listen::Path(path) => Self::on_path(&path, allowed, starter),
             Listen::Abstract(name) => {
                 let address = SocketAddrUnix::new_abstract_name(&name)?;
-                Ok(Self { source: Source::Own(Some(bound(&address).and_then(listening)?)), file: None })
+                Ok(Self {
+                    source: Source::Own(Some(bound(&address).and_then(listening)?)),
+                    file: None,
+                    starter,
+                })
             }
-            Listen::Fd(fd) => Self::on_fd(fd),
+            Listen::Fd(fd) => Self::on_fd(fd, starter),
         }
     }
 
-    fn on_path(path: &Path, allowed: &Allowed) -> io::Result<Self> {
+    fn on_path(path: &Path, allowed: &Allowed, starter: Starter) -> io::Result<Self> {
         let address = SocketAddrUnix::new(path)?;
         if let Ok(old) = lstat(path) {
             if FileType::from_raw_mode(old.st_mode) != FileType::Socket || somebody_listens(&address) {
@@ -107,13 +114,13 @@ impl Listener {
         // By its absolute path: the process may change its directory meanwhile.
         let file = Some((std::path::absolute(path)?, made));
         // From here on what fails unlinks the file.
-        let mut listener = Self { source: Source::Own(None), file };
+        let mut listener = Self { source: Source::Own(None), file, starter };
         allowed.open_file(path, made)?;
         listener.source = Source::Own(Some(listening(socket)?));
         Ok(listener)
     }
 
-    fn on_fd(fd: Received) -> io::Result<Self> {
+    fn on_fd(fd: Received, starter: Starter) -> io::Result<Self> {
         if socket_domain(&fd)? != AddressFamily::UNIX || socket_type(&fd)? != SocketType::STREAM {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a unix stream socket"));
         }
@@ -122,7 +129,7 @@ impl Listener {
             rustix::io::ioctl_fionbio(&fd, true)?;
         }
         let source = if listens { Source::Given(Arc::new(fd), None) } else { Source::Connected(Some(fd)) };
-        Ok(Self { source, file: None })
+        Ok(Self { source, file: None, starter })
     }
 
     /// The next client.
@@ -136,7 +143,7 @@ impl Listener {
                     if !is_readable(&*socket)? {
                         return Ok(Next::Nobody);
                     }
-                    *accepting = Some(start_accepting(socket.clone(), Arc::clone(poller))?);
+                    *accepting = Some(start_accepting(&self.starter, socket.clone(), Arc::clone(poller))?);
                     return Ok(Next::Soon);
                 };
                 match receiver.try_recv() {
@@ -228,6 +235,7 @@ fn is_readable(socket: impl AsFd) -> io::Result<bool> {
 
 /// Accepts on a thread of its own, where it may block. It ends when a client comes or the socket is shut down.
 fn start_accepting(
+    starter: &Starter,
     socket: Arc<Received>,
     poller: Arc<Poller>,
 ) -> io::Result<mpsc::Receiver<io::Result<Received>>> {
@@ -239,7 +247,8 @@ fn start_accepting(
         let _ = sender.send(accepted);
         poller.wake();
     };
-    thread::Builder::new().name("accept".into()).stack_size(STACK).spawn(run)?;
+    let builder = thread::Builder::new().stack_size(STACK);
+    starter.start_with(builder, ThreadKind::Acceptor, "accept", run)?;
     Ok(receiver)
 }
 

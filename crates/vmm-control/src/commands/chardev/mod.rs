@@ -99,6 +99,7 @@ async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBacken
     let options = OpenOptions::new(BACKLOG)
         .badge(access::badge(context))
         .log(log)
+        .starter(plane.starter.clone())
         .opener(access::opener(&reachable(&plane.fd_sets, context)));
     let opened = Chardev::open_with(id, backend, options).await;
     let chardev = Arc::new(opened.map_err(|error| failed(error.to_string()))?);

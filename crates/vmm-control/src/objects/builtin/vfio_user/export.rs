@@ -75,14 +75,17 @@ impl Export {
         let Setup { id, slot, thread, starter, listen, properties, on_event } = setup;
         let thread = match thread {
             Some(thread) => Thread::Shared(thread),
-            None => Thread::Own(Box::new(IoThread::builder(format!("IO {id}")).starter(starter).start()?)),
+            None => {
+                Thread::Own(Box::new(IoThread::builder(format!("IO {id}")).starter(starter.clone()).start()?))
+            }
         };
         let device = slot.lend(&id).map_err(|error| CommandError::generic(error.to_string()))?;
         let mut loan = Loan { slot, device: None };
         let mut builder = Context::builder(device)
             .dma(properties.dma.unwrap_or_default().into())
             .reconnect(properties.reconnect.unwrap_or(false))
-            .on_event(on_event);
+            .on_event(on_event)
+            .starter(starter);
         if let Some(uids) = properties.allowed_uids {
             builder = builder.allowed_uids(uids);
         }
