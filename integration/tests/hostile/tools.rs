@@ -15,9 +15,9 @@ use vmm_integration::wire::{self, dev_null};
 /// sender's; who closes it last is the one who waits.
 #[derive(Debug)]
 pub(crate) struct Lingering {
-    socket: Option<OwnedFd>,
-    /// Never reads.
+    /// Never reads. Dropped first, so that nobody waits for it any more.
     _peer: TcpStream,
+    socket: Option<OwnedFd>,
 }
 
 impl Lingering {
