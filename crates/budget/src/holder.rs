@@ -1,8 +1,8 @@
 //! One holder, and what is counted for it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::Shared;
 
@@ -17,14 +17,18 @@ pub(crate) struct Holding {
     held: AtomicUsize,
     /// What of it cannot be given.
     fixed: AtomicUsize,
+    /// What it has let go of, and is not gone yet.
+    leaving: AtomicUsize,
+    /// Whose it is, and whether anybody has said so.
+    user: OnceLock<u32>,
     told: AtomicBool,
     wake: Wake,
 }
 
 impl Holding {
     pub(crate) fn new(budget: Arc<Shared>, wake: Wake) -> Self {
-        let (held, fixed) = Default::default();
-        Self { budget, held, fixed, told: AtomicBool::new(false), wake }
+        let (held, fixed, leaving, user) = Default::default();
+        Self { budget, held, fixed, leaving, user, told: AtomicBool::new(false), wake }
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -135,6 +139,11 @@ impl Holder {
         self.holding.held()
     }
 
+    /// Says which user of the system it acts for. The first word counts.
+    pub fn acts_for(&self, user: u32) {
+        let _ = self.holding.user.set(user);
+    }
+
     /// For whatever is to be counted for it and may outlive it.
     #[must_use]
     pub fn account(&self) -> Account {
@@ -173,6 +182,24 @@ impl Account {
         self.0.held()
     }
 
+    /// How much its holder has let go of that is [not gone yet](Charge::leave).
+    #[must_use]
+    pub fn leaving(&self) -> usize {
+        self.0.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Which user its holder [acts for](Holder::acts_for), if that is known.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        self.0.user.get().copied()
+    }
+
+    /// Tells accounts apart: no two that are there at once have the same.
+    #[must_use]
+    pub fn key(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Whether a charge was made here.
     #[must_use]
     pub fn has(&self, charge: &Charge) -> bool {
@@ -195,20 +222,30 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Its holder has let go of what is charged, which will be gone in a while. From now on it is nobody's; the budget
-    /// still knows of it.
+    /// Its holder has let go of what is charged, which will be gone in a while. From now on nobody is told because of it. The
+    /// budget still knows of it, and [who let go of it](Account::leaving).
     pub fn leave(&mut self) {
         if !std::mem::replace(&mut self.leaving, true) {
+            self.account.0.leaving.fetch_add(self.amount, Ordering::Relaxed);
             self.account.0.budget.leaving.fetch_add(self.amount, Ordering::Relaxed);
             self.account.0.give(self.amount);
         }
+    }
+
+    /// Where it was made.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         match self.leaving {
-            true => _ = self.account.0.budget.leaving.fetch_sub(self.amount, Ordering::Relaxed),
+            true => {
+                self.account.0.leaving.fetch_sub(self.amount, Ordering::Relaxed);
+                self.account.0.budget.leaving.fetch_sub(self.amount, Ordering::Relaxed);
+            }
             false => self.account.0.give(self.amount),
         }
     }

@@ -137,11 +137,10 @@ impl Shared {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is weighed against the limit. What is about to go is not: it is nobody's any more, and nobody is to pay for its
-    /// last moments. But it may go slowly, so beyond as much again as the limit it counts.
+    /// What is weighed against the limit. What is about to go is not, however slowly it goes: others could give what they have,
+    /// and it would be there all the same. Who lets go of much that stays is known by [`Account::leaving`].
     fn pressing(&self) -> usize {
-        let leaving = self.leaving.load(Ordering::Relaxed).saturating_sub(self.limit);
-        self.used.load(Ordering::Relaxed) + leaving
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Tells those that hold most, until what they can give would do. `asking`: who has just taken more.

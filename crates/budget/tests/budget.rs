@@ -92,18 +92,30 @@ fn charges_outlive_their_holder_and_can_be_given_once_they_are_new() {
 }
 
 #[test]
-fn what_leaves_is_nobodys_and_presses_nobody_unless_it_is_much() {
+fn what_leaves_presses_nobody_however_much_it_is_and_its_account_knows() {
     let budget = Budget::new(10);
     let [(a, _), (mut b, _)] = [(); 2].map(|()| holder(&budget));
-    let mut charges: Vec<_> = (0..15).map(|_| a.account().charge(1)).collect();
+    let mut charges: Vec<_> = (0..1000).map(|_| a.account().charge(1)).collect();
     charges.iter_mut().for_each(Charge::leave);
-    assert_eq!((a.held(), budget.used(), budget.is_over()), (0, 15, false));
-    b.set(5, 0);
-    assert!(!b.is_told());
-    b.set(6, 0);
-    assert!(b.is_told(), "five of those that leave count now");
-    drop(charges);
-    assert_eq!(budget.used(), 6);
+    assert_eq!((a.held(), a.account().leaving(), b.account().leaving()), (0, 1000, 0));
+    assert_eq!((budget.used(), budget.is_over()), (1000, false));
+    b.set(10, 0);
+    b.enforce();
+    assert!(!a.is_told() && !b.is_told(), "neither could help it");
+    let account = a.account();
+    drop((a, charges));
+    assert_eq!((budget.used(), account.leaving()), (10, 0));
+}
+
+#[test]
+fn an_account_says_whom_it_is_for() {
+    let budget = Budget::new(10);
+    let [(a, _), (b, _)] = [(); 2].map(|()| holder(&budget));
+    a.acts_for(7);
+    a.acts_for(8);
+    assert_eq!([a.account().user(), b.account().user()], [Some(7), None]);
+    assert_eq!(a.account().key(), a.account().charge(1).account().key());
+    assert_ne!(a.account().key(), b.account().key());
 }
 
 #[test]

@@ -71,11 +71,8 @@ impl<T: Detach> Drop for Aside<T> {
     fn drop(&mut self) {
         // An error says that the runtime is gone, and closes the descriptor here.
         if let Some(Ok(fd)) = self.0.take().map(T::detach) {
-            if T::SOCKET {
-                // The peer sees the end now, however long the close takes. An error says that it has gone.
-                let _ = rustix::net::shutdown(&fd, rustix::net::Shutdown::Both);
-            }
-            fd_closer::close(fd);
+            // A socket's peer sees the end now, however long the close takes.
+            if T::SOCKET { fd_closer::close_connection(fd) } else { fd_closer::close(fd) }
         }
     }
 }

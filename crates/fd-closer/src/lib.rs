@@ -9,58 +9,44 @@
 //! is started when none is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`].
 //! They are never joined: a process exits without waiting for them.
 //!
+//! A session whose closes are stuck takes up 16 threads at most, a user of the system 64, all clients 960; what is theirs beyond
+//! that waits behind its own kind, and nobody else's does. Whose a descriptor is says its charge; without one, a unix socket is its
+//! peer's. What the process has accepted itself ([`close_connection`]) never waits behind them.
+//!
 //! A descriptor may be charged to a [budget](budget::Budget). While it waits to be closed, or its close does not end, it
-//! [leaves](budget::Charge::leave): it still takes up a place.
+//! [leaves](budget::Charge::leave): its session is told of it by [`Account::leaving`](budget::Account::leaving).
 //!
 //! The threads are the process's, as the table of descriptors is. They block all signals, and run the hooks of all who want
 //! to know of them ([`announce_to`]).
 
+mod closing;
 mod hooks;
 mod kind;
 mod pool;
+mod queues;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use budget::{Account, Charge};
+use closing::Closing;
 pub use hooks::{Announced, announce_to};
-use kind::Kind;
-pub use pool::{IDLE, MAX_THREADS};
+pub use pool::IDLE;
+pub use queues::MAX_THREADS;
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///
 /// A socket is told not to linger: what it has not sent yet is sent after its close. If no thread can be started and none
 /// is there, the descriptor waits until there is something else to close: better late than by who must not wait.
 pub fn close(fd: OwnedFd) {
-    close_charged(Closing { fd, charge: None });
+    closing::close(fd, None);
 }
 
-/// A descriptor that is to be closed; then its charge ends.
-struct Closing {
-    fd: OwnedFd,
-    charge: Option<Charge>,
-}
-
-impl Closing {
-    /// Closes it, however long that takes.
-    fn close(self) {
-        // Even this can wait: for the socket's lock, which a call of its sender's may hold. Whoever else has the socket can
-        // change it again; but then theirs is the last close, and not ours. What is no socket does not know of it.
-        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, None);
-    }
-}
-
-fn close_charged(mut closing: Closing) {
-    let kind = kind::of(closing.fd.as_fd());
-    if kind != Kind::Quick
-        && let Some(charge) = &mut closing.charge
-    {
-        charge.leave();
-    }
-    match kind {
-        Kind::Quick => {}
-        // A socket may hold other descriptors, unread, that die with it.
-        Kind::Other => pool::close(closing),
-    }
+/// Closes a connected socket that the process has accepted or made itself, as [`close`] does. Its peer sees the end now, and
+/// descriptors that it has sent and nobody has read are closed one by one, as the peer's.
+pub fn close_connection(socket: OwnedFd) {
+    // An error says that the peer has gone, or that it is no such socket.
+    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+    pool::close(Closing::connection(socket));
 }
 
 /// Closes a listening unix socket that nobody else listens on. Connections that were not accepted hold what their
@@ -80,9 +66,7 @@ pub fn close_listener(socket: OwnedFd) {
     loop {
         match accept_with(&socket, SocketFlags::CLOEXEC) {
             Ok(client) => {
-                // Its peer sees the end now. An error says that it has gone.
-                let _ = rustix::net::shutdown(&client, Shutdown::Both);
-                close(client);
+                close_connection(client);
             }
             Err(Errno::INTR) => {}
             // Nothing is left, and nothing will come.
@@ -157,7 +141,7 @@ impl AsRawFd for Received {
 impl Drop for Received {
     fn drop(&mut self) {
         if let Some(fd) = self.fd.take() {
-            close_charged(Closing { fd, charge: self.charge.take() });
+            closing::close(fd, self.charge.take());
         }
     }
 }

@@ -1,58 +1,68 @@
-//! The threads that close.
+//! The threads that close, and the one that starts them.
+//!
+//! A thread inherits what its starter is confined to. If closers started each other, each would be confined once more than the one
+//! before, and the kernel has a limit for that. So one thread, the supervisor, does nothing but start the others; it is started by
+//! who comes first, and ends after the last closer.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use thread_start::ThreadKind;
+use thread_start::{Starter, ThreadKind};
 
+use crate::queues::{MAX_THREADS, Queues};
 use crate::{Closing, hooks};
-
-/// Closes that may be stuck at once before further ones wait behind them. Each keeps a descriptor of the process's busy,
-/// of which there are seldom many more.
-pub const MAX_THREADS: usize = 1024;
 
 /// What the threads are called.
 const NAME: &str = "fd-closer";
 
-/// Closing needs next to no stack.
-const STACK: usize = 64 * 1024;
+/// Closing needs next to no stack, but hooks run here, which may put together a filter, or panic with a backtrace. Only what is
+/// used of it is memory.
+const STACK: usize = 256 * 1024;
 
-/// How long a thread waits for more to do before it ends.
+/// How long a thread waits for more to do before it ends. As often it is tried again to start one, where that has failed.
 pub const IDLE: Duration = Duration::from_secs(2);
 
 struct Pool {
     state: Mutex<State>,
+    /// Something waits: for an idle closer.
     work: Condvar,
+    /// More threads may be wanted, or one has gone: for the supervisor.
+    threads: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    waiting: VecDeque<Closing>,
+    queues: Queues<Closing>,
+    /// Closers.
     threads: usize,
     idle: usize,
-    /// A thread has been started that has not looked yet.
+    /// A closer has been started that has not looked yet.
     starting: bool,
+    /// The supervisor is there, or about to be.
+    supervised: bool,
 }
 
 impl State {
-    /// Whether nobody would look at what waits, but one more thread could. To be followed by [`start`].
-    fn wants_thread(&mut self) -> bool {
-        let wants =
-            !self.waiting.is_empty() && self.idle == 0 && !self.starting && self.threads < MAX_THREADS;
-        if wants {
-            self.starting = true;
-            self.threads += 1;
-        }
-        wants
+    /// Whether nobody would look at what waits, but one more thread could.
+    fn wants_thread(&self) -> bool {
+        self.idle == 0 && !self.starting && self.threads < MAX_THREADS && self.queues.is_ready()
     }
 }
 
-static POOL: Pool = Pool {
-    state: Mutex::new(State { waiting: VecDeque::new(), threads: 0, idle: 0, starting: false }),
+static POOL: LazyLock<Pool> = LazyLock::new(|| Pool {
+    state: Mutex::new(State {
+        queues: Queues::new(),
+        threads: 0,
+        idle: 0,
+        starting: false,
+        supervised: false,
+    }),
     work: Condvar::new(),
-};
+    threads: Condvar::new(),
+});
 
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,76 +70,97 @@ impl Pool {
     }
 }
 
-/// Has a descriptor closed by one of the threads. Starts one at most, however many descriptors come in a row: each thread
-/// sees to it that there is another before it closes something.
+/// Has a descriptor closed by one of the threads. Starts one at most, the supervisor, which sees to it that there are others.
 pub(crate) fn close(closing: Closing) {
     let mut state = POOL.lock();
-    state.waiting.push_back(closing);
-    let start_one = state.wants_thread();
+    state.queues.push(closing.owner, closing);
+    let supervise = !mem::replace(&mut state.supervised, true);
+    look(&state);
     drop(state);
-    if start_one { start() } else { POOL.work.notify_one() }
+    if supervise && start(supervise_all).is_err() {
+        // What comes next tries again: this may be a thread that must not wait.
+        POOL.lock().supervised = false;
+    }
 }
 
-/// Starts the thread that was counted already.
-fn start() {
-    let (builder, place) = (thread::Builder::new().stack_size(STACK), Place { begun: false });
-    // If that cannot be, the place is dropped, and with it goes all that there is to do about it.
-    let _ = hooks::all().start_with(builder, ThreadKind::FdCloser, NAME, move || run(place));
+/// Wakes whoever can do something about what waits.
+fn look(state: &State) {
+    if state.idle > 0 {
+        POOL.work.notify_one();
+    } else if state.wants_thread() {
+        POOL.threads.notify_one();
+    }
 }
 
-/// A thread's place among those that are counted.
-struct Place {
-    /// The thread has got as far as to look at what waits.
-    begun: bool,
+/// Starts a thread, whose `body` learns whether its hooks have run. One that has panicked does not keep it from being: what would
+/// stay open is worse.
+fn start(body: fn(bool)) -> io::Result<()> {
+    let announced = move || {
+        // The hooks are let go of before anything can take long.
+        let hooked = catch_unwind(AssertUnwindSafe(|| hooks::all().announce(ThreadKind::FdCloser, NAME)));
+        body(hooked.is_ok());
+    };
+    let builder = thread::Builder::new().stack_size(STACK);
+    Starter::default().start_with(builder, ThreadKind::FdCloser, NAME, announced).map(drop)
 }
 
-impl Drop for Place {
-    /// The thread could not be started, or a hook has panicked on it. In the first case others will get to what waits, or a
-    /// thread that is started for what comes next: this may be a thread that must not wait. In the second it is a thread of
-    /// ours, which closes what it was started for, and ends.
-    fn drop(&mut self) {
-        let mut state = POOL.lock();
-        state.threads -= 1;
-        if self.begun {
-            return;
-        }
-        state.starting = false;
-        if thread::panicking() && thread::current().name() == Some(NAME) {
-            let here = std::mem::take(&mut state.waiting);
+/// The supervisor.
+fn supervise_all(_: bool) {
+    let mut state = POOL.lock();
+    loop {
+        if state.wants_thread() {
+            state.starting = true;
+            state.threads += 1;
             drop(state);
-            here.into_iter().for_each(Closing::close);
+            let started = start(run);
+            state = POOL.lock();
+            if started.is_err() {
+                state.starting = false;
+                state.threads -= 1;
+                state = POOL.threads.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        } else if state.threads == 0 {
+            // Nothing waits: without closers, all that does is ready.
+            state.supervised = false;
+            return;
+        } else {
+            state = POOL.threads.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// A thread: closes what waits, then waits for more, then ends.
-fn run(mut place: Place) {
+/// A closer: closes what waits, then waits for more, then ends. One whose hook has panicked closes one thing and ends.
+fn run(hooked: bool) {
     let mut state = POOL.lock();
     state.starting = false;
-    place.begun = true;
+    let mut closed = false;
     loop {
-        if let Some(closing) = state.waiting.pop_front() {
-            // This close may take for ever.
-            let start_one = state.wants_thread();
+        let goes_on = hooked || !closed;
+        if goes_on && let Some((owner, closing)) = state.queues.take() {
+            // This close may take for ever: others are to see to what else waits.
+            look(&state);
             drop(state);
-            if start_one {
-                start();
-            }
-            closing.close();
+            let left = closing.close();
             state = POOL.lock();
+            state.queues.done(owner);
+            left.into_iter().for_each(|closing| state.queues.push(closing.owner, closing));
+            closed = true;
             continue;
+        }
+        if !hooked {
+            break;
         }
         state.idle += 1;
         let (woken, timeout) = POOL.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
         state = woken;
         state.idle -= 1;
-        if timeout.timed_out() && state.waiting.is_empty() {
-            // Under the same lock as the look, so that what comes next does not count on this thread.
-            state.threads -= 1;
-            std::mem::forget(place);
-            return;
+        if timeout.timed_out() && !state.queues.is_ready() {
+            break;
         }
     }
+    // Under the same lock as the last look, so that what comes next does not count on this thread.
+    state.threads -= 1;
+    POOL.threads.notify_one();
 }
 
 #[cfg(test)]
@@ -156,11 +187,11 @@ mod tests {
     fn stuck() -> (OwnedFd, TcpStream) {
         let (lingering, peer) = lingering();
         let (carrier, keeper) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
         let fds = [std::os::fd::AsFd::as_fd(&lingering)];
         assert!(control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds)));
-        let bytes = [std::io::IoSlice::new(b"x")];
+        let bytes = [io::IoSlice::new(b"x")];
         rustix::net::sendmsg(&carrier, &bytes, &mut control, rustix::net::SendFlags::empty()).unwrap();
         (keeper.into(), peer)
     }
@@ -169,9 +200,9 @@ mod tests {
     #[test]
     fn stuck_closes_hold_up_neither_the_caller_nor_each_other() {
         let (stuck, peers): (Vec<_>, Vec<_>) = (0..40).map(|_| stuck()).unzip();
-        stuck.into_iter().for_each(|fd| close(Closing { fd, charge: None }));
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        close(Closing { fd: writer.into(), charge: None });
+        stuck.into_iter().for_each(crate::close);
+        let (mut reader, writer) = io::pipe().unwrap();
+        crate::close(writer.into());
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         // Resetting them lets them go.
         drop(peers);
@@ -192,8 +223,8 @@ mod tests {
         let budget = Budget::new(10);
         let holder = budget.holder(|| {});
         let ((stuck, peer), charge) = (stuck(), holder.account().charge(1));
-        close(Closing { fd: stuck, charge: Some(charge) });
-        let (_reader, writer) = std::io::pipe().unwrap();
+        drop(crate::Received::charged(stuck, charge));
+        let (_reader, writer) = io::pipe().unwrap();
         let quick = crate::Received::charged(writer.into(), holder.account().charge(1));
         assert_eq!(budget.used(), 2);
         drop(quick);

@@ -78,6 +78,9 @@ impl QmpSession {
 
     /// Tells where its memory and its fds are counted.
     pub(crate) fn counted_by(&self, memory: &Holder, fds: &Holder) {
+        if let Some(peer) = self.peer {
+            fds.acts_for(peer.uid);
+        }
         self.accounts.get_or_init(|| [memory.account(), fds.account()]);
     }
 

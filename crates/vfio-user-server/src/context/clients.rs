@@ -71,7 +71,7 @@ impl Context {
                     );
                 }
                 self.shared.counters.refused.add(1);
-                fd_closer::close(accepted.stream);
+                fd_closer::close_connection(accepted.stream);
                 if !lasts {
                     return self.end("the only client there could be was refused");
                 }
@@ -81,7 +81,7 @@ impl Context {
                 && let Err(error) = self.poller.add(&accepted.stream, Token::Connection, true, false)
             {
                 tracing::warn!(%error, "a vfio-user client was refused: its connection cannot be watched");
-                fd_closer::close(accepted.stream);
+                fd_closer::close_connection(accepted.stream);
                 if !lasts {
                     return self.end("the only client there could be cannot be watched");
                 }

@@ -64,7 +64,7 @@ impl AsFd for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        fd_closer::close_all(self.0.take());
+        self.0.take().into_iter().for_each(fd_closer::close_connection);
     }
 }
 

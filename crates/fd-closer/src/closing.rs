@@ -1,0 +1,115 @@
+//! A descriptor that is to be closed.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use budget::Charge;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg, sockopt,
+};
+
+use crate::kind::{self, Kind};
+use crate::pool;
+use crate::queues::Owner;
+
+/// The most descriptors that come at once: the kernel's SCM_MAX_FD.
+const AT_ONCE: usize = 253;
+
+/// How many messages are read out of a connection before it is closed with what is left in it.
+const MESSAGES: usize = 1024;
+
+/// Closes what came from a client.
+pub(crate) fn close(fd: OwnedFd, mut charge: Option<Charge>) {
+    match kind::of(fd.as_fd()) {
+        Kind::Quick => {}
+        // A socket may hold other descriptors, unread, that die with it.
+        Kind::Other => {
+            let account = charge.as_ref().map(Charge::account);
+            let user = account.map_or_else(|| peer(fd.as_fd()), budget::Account::user);
+            let owner = Owner::Client { user, account: account.map(budget::Account::key) };
+            if let Some(charge) = &mut charge {
+                charge.leave();
+            }
+            pool::close(Closing { fd, charge, owner });
+        }
+    }
+}
+
+/// Then its charge ends.
+pub(crate) struct Closing {
+    fd: OwnedFd,
+    charge: Option<Charge>,
+    pub(crate) owner: Owner,
+}
+
+impl Closing {
+    pub(crate) fn connection(fd: OwnedFd) -> Self {
+        Self { fd, charge: None, owner: Owner::Ours }
+    }
+
+    /// Closes it, however long that takes. What comes back is to be closed next, by others.
+    pub(crate) fn close(self) -> Vec<Self> {
+        let mut left = Vec::new();
+        if self.owner == Owner::Ours && sockopt::socket_domain(&self.fd) == Ok(AddressFamily::UNIX) {
+            let owner = Owner::Client { user: peer(self.fd.as_fd()), account: None };
+            let mut received = Vec::new();
+            let empty = empty(self.fd.as_fd(), &mut received);
+            left.extend(received.into_iter().map(|fd| Self { fd, charge: None, owner }));
+            if !empty {
+                left.push(Self { fd: self.fd, charge: self.charge, owner });
+                return left;
+            }
+        }
+        // Even this can wait: for the socket's lock, which a call of its sender's may hold. Whoever else has the socket can
+        // change it again; but then theirs is the last close, and not ours. What is no socket does not know of it.
+        let _ = sockopt::set_socket_linger(&self.fd, None);
+        drop(self.fd);
+        drop(self.charge);
+        left
+    }
+}
+
+/// Whose a unix socket is. Other sockets have no user (all bits set), and what is no socket has no answer.
+fn peer(fd: BorrowedFd<'_>) -> Option<u32> {
+    sockopt::socket_peercred(fd).ok().map(|peer| peer.uid.as_raw()).filter(|uid| *uid != u32::MAX)
+}
+
+/// Takes what descriptors a socket still has in its queue, to which nothing more comes. Whether none is left there.
+fn empty(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> bool {
+    let mut buffer = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+    for _ in 0..MESSAGES {
+        if !has_room(socket) {
+            return false;
+        }
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags) {
+            Ok(received) => received,
+            Err(Errno::INTR) => continue,
+            Err(error) => return error == Errno::AGAIN,
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return false;
+        }
+        if received.bytes == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether as many descriptors as can come at once would find room. The kernel closes what does not, on this thread.
+fn has_room(socket: BorrowedFd<'_>) -> bool {
+    let Ok(lowest) = rustix::io::fcntl_dupfd_cloexec(socket, 0) else { return false };
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let next = u64::try_from(lowest.as_raw_fd()).unwrap_or_default();
+    most.is_none_or(|most| next + (AT_ONCE as u64) < most)
+}
