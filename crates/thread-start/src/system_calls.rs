@@ -2,7 +2,8 @@
 //!
 //! Recorded over the integration tests with glibc 2.36 on x86-64, and read from the code for what happens seldom. Names are those of
 //! all architectures and of both C libraries: where a kernel has no `poll`, it is `ppoll` that is called; where the C library is
-//! musl, `clone` and not `clone3`. What a program's own handlers, devices and subscriber call comes on top.
+//! musl, `clone` and not `clone3`. What musl, older versions of glibc and other architectures call is read from their sources, and
+//! not tested. What a program's own handlers, devices and subscriber call comes on top.
 //!
 //! This is the one list: `docs/SECCOMP.md` shows it (a test compares), and `vmmd -sandbox on` enforces it.
 
@@ -32,10 +33,11 @@ const fn optional(name: &'static str, kinds: &'static [ThreadKind], reason: &'st
 
 const ALL: &[ThreadKind] = &ThreadKind::ALL;
 const NOT_CLOSER: &[ThreadKind] = &[Plane, Blocking, IoThread, Helper];
+const NOT_BLOCKING: &[ThreadKind] = &[Plane, IoThread, FdCloser, Acceptor, Helper];
+const BACKTRACE: &str = "a panic's backtrace (`RUST_BACKTRACE=1`)";
 const PLANE: &[ThreadKind] = &[Plane];
 const PLANE_BLOCKING: &[ThreadKind] = &[Plane, Blocking];
 const PLANE_BLOCKING_IO: &[ThreadKind] = &[Plane, Blocking, IoThread];
-const PLANE_HELPER: &[ThreadKind] = &[Plane, Helper];
 const PLANE_IO: &[ThreadKind] = &[Plane, IoThread];
 const BLOCKING: &[ThreadKind] = &[Blocking];
 const BLOCKING_IO: &[ThreadKind] = &[Blocking, IoThread];
@@ -51,6 +53,7 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("clone3", ALL, "starts a thread (glibc)"),
     call("close", ALL, "descriptors"),
     call("exit", ALL, "the thread's end"),
+    call("exit_group", ALL, "the C library: `abort`, where the signal has not ended the process"),
     call(
         "fcntl",
         ALL,
@@ -95,14 +98,16 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("write", ALL, "wakes another thread up (an eventfd); a panic's message"),
     optional(
         "openat",
-        &[Plane, IoThread, FdCloser, Acceptor, Helper],
-        "glibc's malloc: the number of CPUs (`/sys/devices/system/cpu/online`), once in a process",
+        NOT_BLOCKING,
+        "glibc's malloc: the number of CPUs (`/sys/devices/system/cpu/online`), once in a process; a panic's backtrace",
     ),
+    optional("getcwd", NOT_BLOCKING, BACKTRACE),
+    optional("readlink", NOT_BLOCKING, BACKTRACE),
     // Waiting.
     call("epoll_create1", PLANE_BLOCKING, "a runtime, an iothread, a device's context is made"),
     call("epoll_ctl", NOT_CLOSER, "which descriptors are waited for"),
     call("epoll_pwait", PLANE_IO, "waits"),
-    call("epoll_wait", PLANE, "waits"),
+    call("epoll_wait", PLANE_IO, "waits"),
     call("eventfd2", PLANE_BLOCKING_IO, "an iothread is made; a client's interrupt"),
     call("poll", BLOCKING, "names are resolved"),
     call(
@@ -121,16 +126,20 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("getsockname", PLANE_BLOCKING, "where a socket listens; names are resolved"),
     call(
         "getsockopt",
-        PLANE_BLOCKING_IO,
-        "a client's credentials, a passed socket's type, how a connection went",
+        ALL,
+        "a client's credentials, a passed socket's type, how a connection went; whose a socket is that is closed",
     ),
     call("listen", PLANE_BLOCKING, "listens"),
     call("recvfrom", PLANE_BLOCKING, "requests"),
-    call("recvmsg", PLANE_BLOCKING_IO, "requests with descriptors"),
+    call(
+        "recvmsg",
+        &[Plane, Blocking, IoThread, FdCloser],
+        "requests with descriptors; descriptors that nobody has read are closed one by one",
+    ),
     call("sendmsg", IO, "replies with descriptors"),
     call("sendto", PLANE_BLOCKING_IO, "replies, events"),
     call("setsockopt", ALL, "credentials, keep-alive, no delay; a socket that is closed does not linger"),
-    call("shutdown", PLANE_HELPER, "hangs up"),
+    call("shutdown", ALL, "hangs up"),
     call("socket", PLANE_BLOCKING, "listens, connects; names are resolved"),
     call(
         "socketpair",
@@ -144,7 +153,13 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("ioctl", PLANE_BLOCKING, "a terminal's settings and whose it is; sockets that do not block"),
     call("memfd_create", BLOCKING_IO, "memory to be shared"),
     call("newfstatat", NOT_CLOSER, "whether a socket's file is still the one that was made"),
-    call("statx", NOT_CLOSER, "the same; what kind of file was passed or opened"),
+    call("stat", NOT_CLOSER, "the same, and what the C library reads (musl, older glibc)"),
+    call("lstat", NOT_CLOSER, "the same"),
+    call(
+        "statx",
+        NOT_CLOSER,
+        "whether a socket's file is still the one that was made; what kind of file was passed or opened",
+    ),
     call("unlink", NOT_CLOSER, "removes a socket's file"),
     call("unlinkat", NOT_CLOSER, "the same"),
     call("fchmodat", BLOCKING, "as `fchmod`, where a socket's file is to be everybody's"),
@@ -159,7 +174,11 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("readlink", BLOCKING, "names are resolved: whether `/etc/resolv.conf` is a link"),
     call("readlinkat", IO, "whether a descriptor is an eventfd, where the kernel has no asynchronous I/O"),
     call("lseek", BLOCKING, "the C library reads its files"),
-    call("prlimit64", PLANE_IO, "how large a file may be, how many descriptors there may be"),
+    call(
+        "prlimit64",
+        &[Plane, IoThread, FdCloser],
+        "how large a file may be, how many descriptors there may be",
+    ),
     // A client's memory.
     call("fallocate", IO, "memory of a device is set to zero"),
     call("fstatfs", BLOCKING_IO, "what file system memory is on"),
@@ -171,7 +190,11 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("io_getevents", IO, "the same"),
     call("io_setup", IO, "the same"),
     call("io_submit", IO, "the same"),
-    call("pread64", IO, "memory that could shrink under a load"),
+    call(
+        "pread64",
+        BLOCKING_IO,
+        "memory that could shrink under a load; the C library loads modules that resolve names",
+    ),
     call("preadv2", PLANE_IO, "a pipe, an eventfd is read without waiting"),
     call("pwritev2", PLANE, "a pipe is written without waiting"),
     call(
