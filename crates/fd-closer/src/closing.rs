@@ -50,14 +50,22 @@ impl Closing {
     }
 
     /// Closes it, however long that takes. What comes back is to be closed next, by others.
-    pub(crate) fn close(self) -> Vec<Self> {
+    ///
+    /// What nobody has read in a connection of ours is taken out before. So it is with what came from a client if its
+    /// place is `crowded` with closes that take long: what is in there is most likely more of that. Else it is left
+    /// alone, as the client may have kept the socket, and read it still.
+    pub(crate) fn close(self, crowded: bool) -> Vec<Self> {
+        let ours = self.owner == Owner::Ours;
         let mut left = Vec::new();
-        if self.owner == Owner::Ours && sockopt::socket_domain(&self.fd) == Ok(AddressFamily::UNIX) {
-            let owner = Owner::Client { user: peer(self.fd.as_fd()), account: None };
+        if (ours || crowded) && sockopt::socket_domain(&self.fd) == Ok(AddressFamily::UNIX) {
+            let owner = match self.owner {
+                Owner::Ours => Owner::Client { user: peer(self.fd.as_fd()), account: None },
+                owner => owner,
+            };
             let mut received = Vec::new();
             let empty = empty(self.fd.as_fd(), &mut received);
             left.extend(received.into_iter().map(|fd| Self { fd, charge: None, owner }));
-            if !empty {
+            if ours && !empty {
                 left.push(Self { fd: self.fd, charge: self.charge, owner });
                 return left;
             }

@@ -11,7 +11,8 @@
 //!
 //! A session whose closes are stuck takes up 16 threads at most, a user of the system 64, all clients 960; what is theirs beyond
 //! that waits behind its own kind, and nobody else's does. Whose a descriptor is says its charge; without one, a unix socket is its
-//! peer's. What the process has accepted itself ([`close_connection`]) never waits behind them.
+//! peer's. Where half of that is taken up, what is unread in unix sockets is taken out before they are closed, as that is what holds up
+//! most. What the process has accepted itself ([`close_connection`]) never waits behind them.
 //!
 //! A descriptor may be charged to a [budget](budget::Budget). While it waits to be closed, or its close does not end, it
 //! [leaves](budget::Charge::leave): its session is told of it by [`Account::leaving`](budget::Account::leaving).

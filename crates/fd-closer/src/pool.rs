@@ -137,10 +137,11 @@ fn run(hooked: bool) {
     loop {
         let goes_on = hooked || !closed;
         if goes_on && let Some((owner, closing)) = state.queues.take() {
+            let crowded = state.queues.is_crowded(owner);
             // This close may take for ever: others are to see to what else waits.
             look(&state);
             drop(state);
-            let left = closing.close();
+            let left = closing.close(crowded);
             state = POOL.lock();
             state.queues.done(owner);
             left.into_iter().for_each(|closing| state.queues.push(closing.owner, closing));

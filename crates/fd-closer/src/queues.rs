@@ -72,6 +72,13 @@ impl<T> Queues<T> {
         !self.ours.is_empty() || self.next().is_some()
     }
 
+    /// Whether half of the threads that may close for this owner, or its user, do.
+    pub(crate) fn is_crowded(&self, owner: Owner) -> bool {
+        let busy = self.lanes.get(&owner).map_or(0, |lane| lane.busy);
+        let of_user = self.users.get(&owner.user()).copied().unwrap_or(0);
+        owner != Owner::Ours && (busy > owner.share() / 2 || of_user > PER_USER / 2)
+    }
+
     /// What is to be closed next. When that is over, [`done`](Self::done) must be called.
     pub(crate) fn take(&mut self) -> Option<(Owner, T)> {
         if let Some(item) = self.ours.pop_front() {
@@ -173,6 +180,19 @@ mod tests {
         queues.done(stuck[0].0);
         assert_eq!(queues.take(), Some((client(1, 1), PER_ACCOUNT)));
         assert_eq!(queues.take(), None);
+    }
+
+    #[test]
+    fn an_owner_is_crowded_when_half_its_threads_or_its_users_are_busy() {
+        let mut queues = Queues::new();
+        let mut busy = |account, count| {
+            (0..count).for_each(|n| queues.push(client(1, account), n));
+            assert_eq!(take_all(&mut queues).len(), count);
+            queues.is_crowded(client(1, account))
+        };
+        assert_eq!([busy(1, PER_ACCOUNT / 2), busy(1, 1)], [false, true]);
+        assert_eq!([busy(2, 8), busy(3, 8), busy(4, 7), busy(5, 1)], [false, false, false, true]);
+        assert!(!queues.is_crowded(client(2, 1)) && !queues.is_crowded(Owner::Ours));
     }
 
     #[test]

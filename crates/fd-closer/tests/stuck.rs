@@ -111,7 +111,6 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
     };
     (0..500).for_each(|_| leave(&attacker));
     many.iter().for_each(|(_, holder)| (0..50).for_each(|_| leave(holder)));
-    assert_eq!(attacker.account().leaving(), 500);
 
     // Another session's, what nobody is charged for, and what the process has accepted: these even with such a thing inside.
     for _ in 0..20 {
@@ -129,15 +128,21 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
         ends(&theirs);
         drop(peer);
     }
-    // One session's 16, ten others', the supervisor, and what has closed the rest.
+    // One session's 16 at most, ten others', the supervisor, and what has closed the rest.
     let threads = threads();
-    assert!((11 * 16..11 * 16 + 40).contains(&threads), "{threads}");
+    assert!(threads < 11 * 16 + 40, "{threads}");
+    // What is beyond half of a session's threads is taken out of what holds it up.
+    let start = Instant::now();
+    while attacker.account().leaving() > 16 {
+        assert!(start.elapsed() < SOON, "{}", attacker.account().leaving());
+        std::thread::yield_now();
+    }
+    assert!(attacker.account().leaving() > 1, "they are not stuck at all");
     assert_eq!(most.load(Ordering::Relaxed), filters() + 2, "the supervisor's and a closer's own");
     honest.enforce();
     assert!(!honest.is_told(), "it could not help it");
 
     drop(peers);
-    let start = Instant::now();
     while attacker.account().leaving() > 0 {
         assert!(start.elapsed() < SOON);
         std::thread::yield_now();
