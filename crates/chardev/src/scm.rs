@@ -11,15 +11,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recvmsg, send,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recvmsg, send};
 
-/// The most descriptors that one message can carry (`SCM_MAX_FD` of Linux).
-pub const MAX_FDS: usize = 253;
-
-/// Room for a full message's descriptors and for credentials, which a peer that shares the socket can ask for.
-const ROOM: usize = rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1));
+pub use fd_closer::MAX_FDS;
 
 /// The size of a control message that carries nothing.
 const HEADER: usize = 16;
@@ -60,7 +54,8 @@ pub struct Received {
 /// With a control buffer that holds a header and no descriptor, the kernel reports truncation (`MSG_CTRUNC`) exactly
 /// if there were descriptors to deliver, and installs none. A buffer of size zero would not do: it is taken for "not
 /// interested". When the buffer is full the kernel goes on looking through what is queued behind, up to the first write
-/// with descriptors, so the answer can be "yes" for a write that is not shown; never "no" for one that is.
+/// with descriptors, so the answer can be "yes" for a write that is not shown; never "no" for one that is. It is "yes" too
+/// where whoever shares the socket has asked for credentials or the like: they do not fit either.
 pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Peeked> {
     let mut control = Aligned([MaybeUninit::uninit(); HEADER]);
     let mut control = RecvAncillaryBuffer::new(&mut control.0);
@@ -89,16 +84,9 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>
     if room_is_scarce(fd) && !fit(fd, buf)? {
         return Err(Errno::MFILE.into());
     }
-    let mut control = Aligned([MaybeUninit::uninit(); ROOM]);
-    let mut control = RecvAncillaryBuffer::new(&mut control.0);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let RecvMsg { bytes, flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
     let before = fds.len();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            fds.extend(received.inspect(make_blocking));
-        }
-    }
+    let (bytes, flags) = fd_closer::receive(fd, buf, RecvFlags::DONTWAIT, fds)?;
+    fds.iter().skip(before).for_each(make_blocking);
     let truncated = flags.contains(ReturnFlags::CTRUNC);
     if truncated {
         fd_closer::close_all(fds.split_off(before));
@@ -118,31 +106,19 @@ fn room_is_scarce(fd: BorrowedFd<'_>) -> bool {
 /// Whether there is room for the descriptors that are to be received. They are, as a look, whose copies are closed again: the
 /// originals stay in the queue, so that nothing ends here.
 fn fit(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<bool> {
-    let mut control = Aligned([MaybeUninit::uninit(); ROOM]);
-    let mut control = RecvAncillaryBuffer::new(&mut control.0);
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let RecvMsg { flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(copies) = message {
-            fd_closer::close_all(copies);
-        }
-    }
+    let mut copies = Vec::new();
+    let (_, flags) = fd_closer::receive(fd, buf, RecvFlags::PEEK | RecvFlags::DONTWAIT, &mut copies)?;
+    fd_closer::close_all(copies);
     Ok(!flags.contains(ReturnFlags::CTRUNC))
 }
 
 /// Reads bytes. Descriptors that come with them all the same are closed, by [`fd_closer`]: without room for them the kernel
 /// would close them on this thread, and a close can block.
 pub(crate) fn receive_plain(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    let mut control = Aligned([MaybeUninit::uninit(); ROOM]);
-    let mut control = RecvAncillaryBuffer::new(&mut control.0);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(unwanted) = message {
-            fd_closer::close_all(unwanted);
-        }
-    }
-    Ok(received.bytes)
+    let mut unwanted = Vec::new();
+    let (bytes, _) = fd_closer::receive(fd, buf, RecvFlags::DONTWAIT, &mut unwanted)?;
+    fd_closer::close_all(unwanted);
+    Ok(bytes)
 }
 
 /// Writes what fits.

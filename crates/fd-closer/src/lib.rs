@@ -25,6 +25,7 @@ mod hooks;
 mod kind;
 mod pool;
 mod queues;
+mod receive;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -33,6 +34,7 @@ use closing::Closing;
 pub use hooks::{Announced, announce_to};
 pub use pool::IDLE;
 pub use queues::MAX_THREADS;
+pub use receive::{MAX_FDS, receive};
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///

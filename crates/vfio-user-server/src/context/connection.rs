@@ -3,7 +3,7 @@
 //! All I/O says `MSG_DONTWAIT` for itself: a socket that was passed in stays shared with whoever passed it, and so do its
 //! flags.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use fd_closer::Received;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg,
 };
 
 use super::listener::Accepted;
@@ -22,8 +21,6 @@ use super::{Credentials, Limits};
 use crate::device::Messenger;
 use crate::protocol::{Channel, Counters, Session};
 
-/// The most descriptors that the kernel passes at once.
-const MAX_FDS: usize = 253;
 /// Descriptors that we send at once, at most.
 const MAX_SENT_FDS: usize = 16;
 
@@ -155,31 +152,26 @@ impl Connection {
         if size == 0 {
             return Read::Nothing;
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let message = match recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags) {
-            Ok(message) => message,
+        // Does not allocate unless there are some.
+        let mut fds = Vec::new();
+        let (count, flags) = match fd_closer::receive(socket.as_fd(), room, RecvFlags::DONTWAIT, &mut fds) {
+            Ok(received) => received,
             Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
             Err(Errno::CONNRESET | Errno::PIPE) => return Read::End("the client has closed the connection"),
             Err(_) => return Read::End("the socket has failed"),
         };
-        let mut had_fds = false;
-        let fds = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        });
-        let fds = fds.flatten().map(Received::from).inspect(|_| had_fds = true);
-        if message.bytes == 0 {
-            drop(fds);
+        let had_fds = !fds.is_empty();
+        let fds = fds.into_iter().map(Received::from);
+        if count == 0 {
+            fds.for_each(drop);
             return Read::End("the client has closed the connection");
         }
-        self.session.received(channel, message.bytes, fds);
-        if message.flags.contains(ReturnFlags::CTRUNC) {
+        self.session.received(channel, count, fds);
+        if flags.contains(ReturnFlags::CTRUNC) {
             // Whose they were cannot be told. It happens when this process has no room for more.
             return Read::End("descriptors of the client could not be received");
         }
-        Read::Bytes { count: message.bytes, more: had_fds || message.bytes == size }
+        Read::Bytes { count, more: had_fds || count == size }
     }
 
     /// Sends what waits, as far as the client takes it. An error ends the connection.
