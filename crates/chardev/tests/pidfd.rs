@@ -20,7 +20,13 @@ fn pass_pidfd(socket: BorrowedFd<'_>) -> bool {
     let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap();
     // SAFETY: the option is an integer, of that size, and lives through the call. The socket is borrowed, so open.
     let said = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PASSPIDFD, (&raw const on).cast(), size)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PASSPIDFD,
+            (&raw const on).cast(),
+            size,
+        )
     };
     if said != 0 {
         eprintln!("SKIPPED: this kernel has no SO_PASSPIDFD");
