@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::OFlags;
+use fd_closer::Received;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use thread_start::{Starter, ThreadKind};
 use tokio::sync::oneshot;
 
@@ -68,15 +70,44 @@ pub(crate) async fn open_log(
 ) -> Result<OpenedFile, OpenError> {
     apart(starter, move || {
         let mode = if append { OFlags::APPEND } else { OFlags::TRUNC };
-        opener
-            .open(&path, OFlags::WRONLY | OFlags::CREATE | mode)
-            .map_err(|source| OpenError::Create { path, source })
+        let flags = OFlags::WRONLY | OFlags::CREATE | mode;
+        let opened = opener.open(&path, flags).and_then(|file| not_shared(file, flags));
+        opened.map_err(|source| OpenError::Create { path, source })
     })
     .await
 }
 
 fn open(opener: &Opener, path: &Path, flags: OFlags) -> Result<OpenedFile, OpenError> {
-    opener.open(path, flags).map_err(|source| OpenError::Open { path: path.to_owned(), source })
+    let opened = opener.open(path, flags).and_then(|file| not_shared(file, flags));
+    opened.map_err(|source| OpenError::Open { path: path.to_owned(), source })
+}
+
+/// The file system of pipes without a name (`PIPEFS_MAGIC` of Linux).
+const PIPES: u64 = 0x5049_5045;
+
+/// Opens a fifo once more, so that its flags are ours alone. It may be a client's, passed for an fd set, who can make it block at
+/// any moment; and the kernel cannot be told to overlook that for a fifo, unlike for a pipe without a name (see
+/// [`nowait`](crate::nowait)). Everything else stays as it is.
+///
+/// # Errors
+/// What the system says of a fifo that cannot be opened. Without `/proc` it stays as it is.
+fn not_shared(file: OpenedFile, flags: OFlags) -> io::Result<OpenedFile> {
+    let OpenedFile { fd, keep } = file;
+    // Whatever is wrong, its close may block.
+    let fd = Received::from(fd);
+    if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::Fifo {
+        return Ok(OpenedFile { fd: fd.into_fd(), keep });
+    }
+    let name = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let flags = (flags & OFlags::ACCMODE) | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(name, flags, Mode::empty()) {
+        Ok(own) => Ok(OpenedFile { fd: own, keep }),
+        Err(Errno::NOENT) => Ok(OpenedFile { fd: fd.into_fd(), keep }),
+        Err(_) if u64::try_from(rustix::fs::fstatfs(&fd)?.f_type) == Ok(PIPES) => {
+            Ok(OpenedFile { fd: fd.into_fd(), keep })
+        }
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Runs what may block on a thread where it may: one of its own, as the runtime's panic where none can be started.
@@ -96,4 +127,45 @@ async fn apart<T: Send + 'static>(
 
 fn unusable(source: io::Error) -> OpenError {
     OpenError::Unusable { source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_nonblocking(fd: impl AsFd) -> bool {
+        rustix::fs::fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
+    }
+
+    /// Whoever passed a fifo can say what they like of theirs.
+    #[test]
+    fn the_flags_of_a_fifo_are_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let theirs = rustix::fs::open(&path, OFlags::RDWR, Mode::empty()).unwrap();
+        let passed = rustix::io::dup(&theirs).unwrap();
+        let opener = Opener::new(move |_: &Path, _| Ok(rustix::io::dup(&passed)?.into()));
+        for flags in [OFlags::RDWR, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, OFlags::RDONLY] {
+            let file = open(&opener, Path::new("/dev/fdset/1"), flags).unwrap();
+            assert_eq!(rustix::fs::fcntl_getfl(&file.fd).unwrap() & OFlags::ACCMODE, flags & OFlags::ACCMODE);
+            rustix::io::ioctl_fionbio(&theirs, false).unwrap();
+            assert!(is_nonblocking(&file.fd));
+        }
+        // It is the same fifo.
+        let file = open(&opener, Path::new("/dev/fdset/1"), OFlags::RDWR).unwrap();
+        rustix::io::write(&theirs, b"x").unwrap();
+        assert_eq!(rustix::io::read(&file.fd, &mut [0; 2]).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_no_fifo_stays_the_open_file_that_it_is() {
+        let passed = tempfile::tempfile().unwrap();
+        let theirs = passed.try_clone().unwrap();
+        let opener = Opener::new(move |_: &Path, _| Ok(rustix::io::dup(&passed)?.into()));
+        let file = open(&opener, Path::new("/dev/fdset/1"), OFlags::RDWR).unwrap();
+        rustix::io::write(&theirs, b"moved").unwrap();
+        assert_eq!(rustix::fs::tell(&file.fd).unwrap(), 5);
+    }
 }

@@ -1,9 +1,10 @@
 //! Reading and writing what is no socket without ever waiting, whatever its `O_NONBLOCK` says.
 //!
 //! That flag is a property of the open file, and all who have the file can change it. The kernel can be told so for one
-//! call instead (`RWF_NOWAIT`): for pipes and fifos since Linux 6.4. For what cannot be told (terminals, other devices) the
-//! flag is set again, and it is looked first whether the call would wait at all. That is as much as can be had there; whoever
-//! wins the race between that and the call makes it wait.
+//! call instead (`RWF_NOWAIT`): for pipes without a name since Linux 6.4. A fifo is opened once more instead, so that its
+//! flags are ours. For all else (terminals, other devices, pipes of older kernels) the flag is set again, and it is looked
+//! first whether the call would wait at all. That is as much as can be had there; whoever wins the race between that and
+//! the call makes it wait.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
