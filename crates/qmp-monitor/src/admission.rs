@@ -3,7 +3,8 @@
 //! A monitor serves a number of clients at once. While it is full, those who come wait, and as long as somebody waits:
 //!
 //! 1. The oldest session that has never begun (never negotiated, or never sent a line) gives way, [`SPARED`] after it
-//!    came. Those of a holder above its share go first. So there is a time limit for negotiating only then.
+//!    came. Those of a holder above its share go first. It gives way to its own holder's clients, and to those of a holder that
+//!    has fewer places: nobody loses a place to who has more. So there is a time limit for negotiating only then.
 //! 2. When all have begun, places are shared out: if the one who waits has less than its share, and another holder more
 //!    than its own, the newest session of the largest such holder gives way, rather one whose client is not waiting for an
 //!    answer. A share is the number of places, divided among all who hold or wait, rounded up. A lone holder may have
@@ -13,10 +14,11 @@
 //! A place that is free goes to the one whose holder has the fewest, and of such to who came first. At most [`ROOM`]
 //! clients wait where they can be seen; a further one takes the place of the newest of the holder with the most there.
 //!
-//! A holder is a user, a host when users are not known, and who handed a client in is its holder.
+//! A holder is a user, a host when users are not known, and who handed a client in is its holder. This host is one
+//! whatever its addresses, and so are the hosts of an IPv6 network of 64 bits, each of which can have any address in it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,7 +38,7 @@ pub(crate) const BETWEEN_TURNED_AWAY: Duration = Duration::from_millis(10);
 pub(crate) enum Holder {
     /// A user's, by id.
     User(u32),
-    /// A host's, as no user is known.
+    /// A host's, as no user is known: the first address of those that it can have.
     Host(IpAddr),
     /// Nobody's that could be named.
     Unknown,
@@ -47,9 +49,18 @@ impl Holder {
         let peer = connection.peer();
         match (connection.giver().or(peer.credentials), peer.ip) {
             (Some(credentials), _) => Self::User(credentials.uid),
-            (None, Some(ip)) => Self::Host(ip),
+            (None, Some(ip)) => Self::host(ip),
             (None, None) => Self::Unknown,
         }
+    }
+
+    /// All of 127.0.0.0/8 is this host, and a socket can be bound to any of it.
+    fn host(ip: IpAddr) -> Self {
+        Self::Host(match ip.to_canonical() {
+            ip if ip.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+            ip => ip,
+        })
     }
 }
 
@@ -111,7 +122,11 @@ pub(crate) fn decide(
     let above = |holder: &Holder| held.get(holder).is_some_and(|held| *held > share);
     let staying = || seats.iter().enumerate().filter(|(_, seat)| seat.leaving.is_none());
 
-    let idlers = || staying().filter(|(_, seat)| !seat.begun);
+    let has = |holder: &Holder| held.get(holder).copied().unwrap_or(0);
+    let gives_way_to_somebody = |seat: &Seat| {
+        here().any(|waiter| waiter.holder == seat.holder || has(&waiter.holder) < has(&seat.holder))
+    };
+    let idlers = || staying().filter(|(_, seat)| !seat.begun && gives_way_to_somebody(seat));
     let ripe = || idlers().filter(|(_, seat)| seat.since + SPARED <= now);
     if let Some((place, _)) = ripe().min_by_key(|(_, seat)| (!above(&seat.holder), seat.since)) {
         return Verdict::GivesWay(place, Why::NeverBegun);
@@ -119,7 +134,7 @@ pub(crate) fn decide(
     if let Some(soon) = idlers().map(|(_, seat)| seat.since + SPARED).min() {
         return Verdict::Wait(Some(soon));
     }
-    if here().any(|waiter| held.get(&waiter.holder).copied().unwrap_or(0) < share) {
+    if here().any(|waiter| has(&waiter.holder) < share) {
         let largest = held.iter().filter(|(holder, _)| above(holder)).map(|(_, held)| *held).max();
         let of_largest = |seat: &Seat| held.get(&seat.holder).copied() == largest;
         let newest =
@@ -216,6 +231,31 @@ mod tests {
         let clock = Clock::new();
         let seats = [clock.idler(B, 900), clock.idler(A, 800), clock.idler(A, 700), clock.idler(A, 600)];
         assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::GivesWay(1, Why::NeverBegun));
+    }
+
+    #[test]
+    fn nobody_loses_a_place_to_who_has_more() {
+        let clock = Clock::new();
+        let mut seats: Vec<_> = (1..=7).map(|n| clock.seat(A, n * 1000)).collect();
+        seats.push(clock.idler(B, 700));
+        assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::Wait(None));
+        // But to its own holder's, and to somebody who has none.
+        assert_eq!(clock.decide(&seats, &[waits(A), waits(B)]), Verdict::GivesWay(7, Why::NeverBegun));
+        assert_eq!(clock.decide(&seats, &[waits(A), waits(C)]), Verdict::GivesWay(7, Why::NeverBegun));
+        let idlers = [clock.idler(A, 900), clock.idler(A, 800), clock.idler(B, 1000), clock.idler(B, 1000)];
+        assert_eq!(clock.decide(&idlers, &[waits(A)]), Verdict::GivesWay(0, Why::NeverBegun));
+    }
+
+    #[test]
+    fn a_host_is_one_whatever_its_addresses() {
+        let host = |ip: &str| Holder::host(ip.parse().unwrap());
+        for loopback in ["127.0.1.1", "127.255.0.9", "::1", "::ffff:127.0.0.2"] {
+            assert_eq!(host(loopback), host("127.0.0.1"), "{loopback}");
+        }
+        assert_eq!(host("2001:db8::1"), host("2001:db8::ffff:0:0:2"));
+        assert_ne!(host("2001:db8::1"), host("2001:db8:0:1::1"));
+        assert_eq!(host("::ffff:192.0.2.1"), host("192.0.2.1"));
+        assert_ne!(host("192.0.2.1"), host("192.0.2.2"));
     }
 
     #[test]
