@@ -9,7 +9,7 @@ use super::editor::LINE_MAX;
 /// The first byte of a TLS handshake: the type of its record.
 const HANDSHAKE: u8 = 0x16;
 
-/// What has been seen of the first line that is not empty.
+/// What has been seen of the first line that is not blank.
 #[derive(Debug, Default)]
 pub(super) struct Beginning {
     line: Vec<u8>,
@@ -31,7 +31,8 @@ impl Beginning {
     pub(super) fn see(&mut self, bytes: &[u8]) -> Seen {
         for byte in bytes {
             match byte {
-                b'\r' | b'\n' if self.line.is_empty() => {}
+                // A NUL is what frames of other protocols begin with, which a page can put a request behind.
+                b'\r' | b'\n' | 0 if self.line.trim_ascii().is_empty() => self.line.clear(),
                 b'\r' | b'\n' | 0 if is_request_line(&self.line) => return Seen::Foreign,
                 b'\r' | b'\n' | 0 => return Seen::Line,
                 _ => self.line.push(*byte),
@@ -46,7 +47,7 @@ impl Beginning {
 
 /// Whether a line is `METHOD TARGET HTTP/x.y`, as RFC 9112 has it, the method in any case.
 fn is_request_line(line: &[u8]) -> bool {
-    let line = line.trim_ascii_end();
+    let line = line.trim_ascii();
     let Some(first) = line.iter().position(|byte| *byte == b' ') else { return false };
     let Some(last) = line.iter().rposition(|byte| *byte == b' ') else { return false };
     let (method, version) = (&line[..first], &line[last + 1..]);
@@ -78,13 +79,22 @@ mod tests {
             b"\r\nPOST /%0aquit HTTP/1.1\r\n",
             b"PRI * HTTP/2.0\r\n",
             b"x /info status HTTP/1.1 \r\n",
+            b"\0POST / HTTP/1.1\r\n",
+            b"\0\0 \r\n\tPOST / HTTP/1.1\r\nquit\r\n",
             b"\x16\x03\x01",
         ] {
             assert_eq!(seen(foreign), Seen::Foreign, "{}", foreign.escape_ascii());
         }
-        for line in
-            ["info status\n", "quit\r", "help info\0", "o /w 0x501 1\n", "GET\n", "\n\nstop\n", "get / x\n"]
-        {
+        for line in [
+            " info status\n",
+            "\0quit\r",
+            "quit\r",
+            "help info\0",
+            "o /w 0x501 1\n",
+            "GET\n",
+            "\n\nstop\n",
+            "get / x\n",
+        ] {
             assert_eq!(seen(line.as_bytes()), Seen::Line, "{line}");
         }
         for more in [&b""[..], b"GET / HTTP/1.1", b"\r\n\r\n", b"inf\x16"] {
