@@ -22,6 +22,10 @@ impl SocketFile {
     pub(crate) fn made(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let meta = path.symlink_metadata()?;
+        // Whoever may write to the directory can have been quicker.
+        if !meta.file_type().is_socket() {
+            return Err(rustix::io::Errno::STALE.into());
+        }
         Ok(Self { path, dev: meta.dev(), ino: meta.ino() })
     }
 
@@ -79,6 +83,25 @@ mod tests {
         drop(file2);
         assert!(!path.exists());
         drop((first, second));
+    }
+
+    /// Whoever may write to the directory can have put something there before it was looked at.
+    #[test]
+    fn what_is_no_socket_is_neither_opened_to_others_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        std::fs::write(&path, "precious").unwrap();
+        let look = || path.metadata().unwrap();
+        let before = look();
+        let somebody = Allowed::new(Some(vec![u32::MAX - 7]), None);
+        SocketFile::made(&path).unwrap_err();
+        somebody.open_file(&path, (before.dev(), before.ino())).unwrap_err();
+        assert_eq!(look().mode(), before.mode());
+        std::fs::remove_file(&path).unwrap();
+        let _socket = UnixListener::bind(&path).unwrap();
+        let file = SocketFile::made(&path).unwrap();
+        file.open_to(&somebody).unwrap();
+        assert_eq!(look().mode() & 0o777, 0o666);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use groups::supplementary_groups;
@@ -110,13 +110,13 @@ impl Allowed {
             || supplementary_groups(socket).unwrap_or_default().iter().any(|gid| gids.contains(gid))
     }
 
-    /// The mode of a listening socket's file: 0600, or 0666 if somebody else than this process's user is listed. It is
-    /// the lists that keep others out then.
+    /// The mode of a listening socket's file: 0600, or 0666 if somebody else than this process's user and root, who needs no
+    /// mode, is listed. It is the lists that keep others out then.
     #[must_use]
     pub fn file_mode(&self) -> Mode {
         let own = rustix::process::geteuid().as_raw();
-        let others =
-            self.uids.iter().flatten().any(|uid| *uid != own) || self.gids.iter().flatten().any(|_| true);
+        let others = self.uids.iter().flatten().any(|uid| ![0, own].contains(uid))
+            || self.gids.iter().flatten().any(|_| true);
         Mode::from_raw_mode(if others { 0o666 } else { 0o600 })
     }
 
@@ -124,7 +124,7 @@ impl Allowed {
     /// `made`: its device and its inode number, so that no other file is opened to anybody that has taken its place.
     ///
     /// # Errors
-    /// What the system says; `ESTALE` if the file is another one. `/proc` must be there if others are listed.
+    /// What the system says; `ESTALE` if the file is another one, no socket, or not of this process's user. `/proc` must be there if others are listed.
     pub fn open_file(&self, path: &Path, made: (u64, u64)) -> io::Result<()> {
         let mode = self.file_mode();
         if mode == Mode::RUSR | Mode::WUSR {
@@ -133,7 +133,10 @@ impl Allowed {
         let file =
             rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let found = rustix::fs::fstat(&file)?;
-        if (found.st_dev, found.st_ino) != made {
+        // What was made was looked up by its name; whoever may write to the directory can have been quicker.
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        let is_own = found.st_uid == rustix::process::geteuid().as_raw();
+        if (found.st_dev, found.st_ino) != made || !is_socket || !is_own {
             return Err(Errno::STALE.into());
         }
         // Such a descriptor takes no `fchmod`; its name under /proc stands for the very file.
@@ -213,6 +216,7 @@ mod tests {
         let mode = |uids, gids| Allowed::new(uids, gids).file_mode().as_raw_mode();
         assert_eq!(mode(None, None), 0o600);
         assert_eq!(mode(Some(vec![own]), None), 0o600);
+        assert_eq!(mode(Some(vec![0]), None), 0o600, "root needs no mode");
         assert_eq!(mode(Some(vec![]), Some(vec![])), 0o600);
         assert_eq!(mode(Some(vec![own, own + 1]), None), 0o666);
         assert_eq!(mode(None, Some(vec![5])), 0o666);
