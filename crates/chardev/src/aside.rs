@@ -2,7 +2,11 @@
 
 use std::io;
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+
+use fd_closer::Received;
+
+use crate::duplex::duplicate;
 
 /// Something of tokio's that can be taken out of its runtime.
 pub(crate) trait Detach: Sized {
@@ -50,6 +54,22 @@ impl Detach for tokio::net::unix::pipe::Sender {
 #[derive(Debug)]
 pub(crate) struct Aside<T: Detach>(Option<T>);
 
+/// Has the runtime watch a socket that came from a client. Where it cannot, a copy is what is closed here, and the socket
+/// where nobody waits.
+pub(crate) fn watched<S: From<OwnedFd>, T: Detach>(
+    socket: Received,
+    from_std: impl FnOnce(S) -> io::Result<T>,
+) -> io::Result<Aside<T>> {
+    // Without room for a copy a client is rather taken than lost.
+    let Ok(copy) = duplicate(socket.as_fd()) else {
+        return from_std(socket.into_fd().into()).map(Aside::from);
+    };
+    let watched = Aside::from(from_std(copy.into())?);
+    // The copy is there, so this is not the last close.
+    drop(socket.into_fd());
+    Ok(watched)
+}
+
 impl<T: Detach> From<T> for Aside<T> {
     fn from(inner: T) -> Self {
         Self(Some(inner))
@@ -74,5 +94,41 @@ impl<T: Detach> Drop for Aside<T> {
             // A socket's peer sees the end now, however long the close takes.
             if T::SOCKET { fd_closer::close_connection(fd) } else { fd_closer::close(fd) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_watched_is_not_closed_here() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let socket = Received::from(OwnedFd::from(ours));
+        let refused = watched(socket, |copy: UnixStream| {
+            drop(copy);
+            // The last close would be the end of it.
+            assert_eq!(theirs.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            Err::<tokio::net::UnixStream, _>(io::ErrorKind::OutOfMemory.into())
+        });
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        theirs.set_nonblocking(false).unwrap();
+        assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "it is closed by somebody");
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_stays_open_once() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = Received::from(OwnedFd::from(ours));
+        let stream = watched(socket, tokio::net::UnixStream::from_std).unwrap();
+        stream.writable().await.unwrap();
+        assert_eq!(stream.try_write(b"x").unwrap(), 1);
+        drop(stream);
+        assert_eq!(theirs.read_to_end(&mut Vec::new()).unwrap(), 1);
     }
 }

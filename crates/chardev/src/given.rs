@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 use thread_start::Starter;
 use tokio::net::UnixStream;
 
+use crate::aside::watched;
 use crate::chardev::{Names, Opened, Source};
 use crate::connection::Peer;
 use crate::error::OpenError;
@@ -37,6 +38,9 @@ pub(crate) fn open(
     let listening = sockopt::socket_acceptconn(&fd).map_err(|errno| unusable(errno.into()))?;
     if listening || listen {
         if !listening {
+            if is_unbound_tcp(fd.as_fd()).map_err(unusable)? {
+                return Err(unusable(io::Error::other("it is not bound: it would listen on all addresses")));
+            }
             rustix::net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))
                 .map_err(|errno| OpenError::FdListen { source: errno.into() })?;
         }
@@ -48,6 +52,16 @@ pub(crate) fn open(
         disconnected: format!("disconnected:fd:{name}"),
     };
     Ok((names, Source::Socket, Some((stream, peer))))
+}
+
+/// The kernel would bind it, to all addresses and some port, which nobody has decided. (It refuses to have others listen that
+/// are not bound.)
+fn is_unbound_tcp(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    if !matches!(sockopt::socket_domain(fd)?, AddressFamily::INET | AddressFamily::INET6) {
+        return Ok(false);
+    }
+    let local = std::net::SocketAddr::try_from(rustix::net::getsockname(fd)?)?;
+    Ok(local.port() == 0)
 }
 
 fn kind(fd: BorrowedFd<'_>) -> Result<SocketType, Errno> {
@@ -105,12 +119,12 @@ pub(crate) fn connected(fd: Received) -> io::Result<(Stream, Peer)> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     #[cfg(feature = "tcp")]
     if domain != AddressFamily::UNIX {
-        return crate::tcp::stream(tokio::net::TcpStream::from_std(fd.into_fd().into())?);
+        return crate::tcp::stream(watched(fd, tokio::net::TcpStream::from_std)?);
     }
     sockopt::set_socket_passcred(&fd, false)?;
-    let stream = UnixStream::from_std(fd.into_fd().into())?;
+    let stream = watched(fd, UnixStream::from_std)?;
     let peer = Peer::of_unix(&stream, "unix");
-    Ok((Stream::Unix(stream.into()), peer))
+    Ok((Stream::Unix(stream), peer))
 }
 
 /// What `query-chardev` calls a chardev with this client, by what the socket itself says.

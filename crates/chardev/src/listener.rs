@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 
+use fd_closer::Received;
 use tokio::net::UnixListener;
 
+use crate::aside::watched;
 use crate::connection::Peer;
 use crate::given_listener::GivenListener;
 use crate::socket_file::SocketFile;
@@ -46,21 +48,21 @@ impl Listener {
                 Ok((Stream::Unix(stream.into()), peer))
             }
             #[cfg(feature = "tcp")]
-            Self::Tcp(listener) => crate::tcp::stream(listener.accept().await?.0),
+            Self::Tcp(listener) => crate::tcp::stream(listener.accept().await?.0.into()),
             Self::Given {
                 listener,
                 name,
                 #[cfg(feature = "tcp")]
                 tcp,
             } => {
-                let client = listener.accept().await?;
+                let client = Received::from(listener.accept().await?);
                 #[cfg(feature = "tcp")]
                 if *tcp {
-                    return crate::tcp::stream(tokio::net::TcpStream::from_std(client.into())?);
+                    return crate::tcp::stream(watched(client, tokio::net::TcpStream::from_std)?);
                 }
-                let stream = tokio::net::UnixStream::from_std(client.into())?;
+                let stream = watched(client, tokio::net::UnixStream::from_std)?;
                 let peer = Peer::of_unix(&stream, name);
-                Ok((Stream::Unix(stream.into()), peer))
+                Ok((Stream::Unix(stream), peer))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::aside::Aside;
 use crate::connection::Peer;
 use crate::error::OpenError;
 use crate::stream::Stream;
@@ -69,7 +70,7 @@ impl TcpAddress {
     pub(crate) async fn connect(&self) -> Result<(Stream, Peer), OpenError> {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in self.resolve(false).await? {
-            match TcpStream::connect(address).await.and_then(stream) {
+            match TcpStream::connect(address).await.and_then(|connected| stream(connected.into())) {
                 Ok(connected) => {
                     if self.keep_alive
                         && let Stream::Tcp(stream) = &connected.0
@@ -121,11 +122,11 @@ pub(crate) fn plain(address: SocketAddr) -> String {
 }
 
 /// A connected socket as a stream. Replies are written whole, so they are sent at once (`TCP_NODELAY`).
-pub(crate) fn stream(stream: TcpStream) -> io::Result<(Stream, Peer)> {
+pub(crate) fn stream(stream: Aside<TcpStream>) -> io::Result<(Stream, Peer)> {
     stream.set_nodelay(true)?;
     let address = stream.peer_addr()?;
     let peer = Peer { ip: Some(address.ip().to_canonical()), ..Peer::named(format!("tcp:{address}")) };
-    Ok((Stream::Tcp(stream.into()), peer))
+    Ok((Stream::Tcp(stream), peer))
 }
 
 /// What `query-chardev` calls a chardev with this client.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use chardev::{Address, Backend, Chardev, OpenError, SocketOptions};
 use common::{is_pending, read};
+use rustix::net::{AddressFamily, SocketType};
 
 fn address(host: &str, port: u16) -> Address {
     range(host, port, None)
@@ -87,6 +88,21 @@ async fn other_hosts_are_let_in_only_where_that_is_said() {
     let client = TcpStream::connect(("127.0.0.1", chardev.local_addr().unwrap().port())).unwrap();
     let connection = chardev.front_end(1).unwrap().next().await.unwrap();
     assert_eq!(connection.peer().ip, Some(client.local_addr().unwrap().ip()));
+}
+
+/// The kernel would have it listen on all addresses, and nobody has said so.
+#[tokio::test]
+async fn a_given_socket_that_is_not_bound_is_refused() {
+    let new = || rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let given = |fd| SocketOptions::server(Address::Fd { fd, name: "7".into() });
+    let error = open(given(new())).await.unwrap_err();
+    assert!(error.to_string().contains("not bound"), "{error}");
+    let bound = new();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    rustix::net::bind(&bound, &any).unwrap();
+    let chardev = open(given(bound)).await.unwrap();
+    let _client = TcpStream::connect(chardev.local_addr().unwrap()).unwrap();
+    assert!(chardev.front_end(1).unwrap().next().await.is_some());
 }
 
 #[tokio::test]
