@@ -82,9 +82,11 @@ impl Holder {
     }
 
     /// It holds so much now, `fixed` of which it could not give if it were told (beside its charges). A difference of less
-    /// than 4096 from what is counted is left alone. May find that it must give itself: see [`is_told`](Self::is_told).
+    /// than 4096 from what is counted is left alone; what is fixed is always noted. May find that it must give itself: see
+    /// [`is_told`](Self::is_told).
     pub fn set(&mut self, held: usize, fixed: usize) {
         if held.abs_diff(self.counted) < GRAIN.min(self.holding.budget.floor) {
+            self.holding.fixed.store(fixed, Ordering::Relaxed);
             return;
         }
         if self.count(held, fixed) {
@@ -106,6 +108,12 @@ impl Holder {
     /// Looks whether there is too much, after [`Charge`]s were made.
     pub fn enforce(&self) {
         self.holding.budget.enforce(&self.holding);
+    }
+
+    /// Has the one that can give most told, though the limit may not be reached: what is counted has run out elsewhere. As
+    /// ever, nobody is who could give no more than the floor, and one is enough at a time.
+    pub fn ran_out(&self) {
+        self.holding.budget.tell_most();
     }
 
     /// Whether it must give.
@@ -155,6 +163,23 @@ impl Drop for Holder {
     fn drop(&mut self) {
         self.holding.budget.leave(&self.holding);
         self.holding.give(self.counted);
+    }
+}
+
+impl Shared {
+    fn tell_most(&self) {
+        let most = {
+            let holders = self.holders();
+            if holders.iter().any(|holder| holder.is_told()) {
+                return;
+            }
+            let may = holders.iter().filter(|holder| holder.can_give() > self.floor);
+            let Some(most) = may.max_by_key(|holder| holder.can_give()) else { return };
+            most.tell();
+            self.told.fetch_add(1, Ordering::Relaxed);
+            most.clone()
+        };
+        most.wake();
     }
 }
 
@@ -263,5 +288,48 @@ impl Drop for Exempt {
 impl fmt::Debug for Exempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exempt").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Budget;
+
+    /// Less than this changes nothing that is counted.
+    const LITTLE: usize = 100;
+
+    #[test]
+    fn what_is_fixed_is_noted_though_nothing_else_changes() {
+        let budget = Budget::with_floor(1 << 20, 1 << 13);
+        let (mut a, mut b) = (budget.holder(|| {}), budget.holder(|| {}));
+        // It runs, and cannot be given; then it is output of about that size, which can.
+        a.set(1 << 20, 1 << 20);
+        a.set((1 << 20) - LITTLE, 0);
+        b.set(1 << 19, 0);
+        assert!(a.is_told() && !b.is_told());
+        a.settle(0, 0);
+        // And the other way round.
+        b.set((1 << 19) + LITTLE, 1 << 19);
+        a.set(1 << 20, 0);
+        assert!(a.is_told() && !b.is_told());
+    }
+
+    #[test]
+    fn the_largest_is_told_when_there_is_no_more_within_the_limit() {
+        let budget = Budget::with_floor(100, 10);
+        let (mut a, mut b, c) = (budget.holder(|| {}), budget.holder(|| {}), budget.holder(|| {}));
+        a.set(10, 0);
+        c.ran_out();
+        assert!(!a.is_told(), "the floor is for everybody");
+        b.set(20, 0);
+        a.set(30, 0);
+        c.ran_out();
+        c.ran_out();
+        assert!(a.is_told() && !b.is_told() && budget.is_pressed(), "one at a time");
+        a.settle(0, 0);
+        c.ran_out();
+        assert!(b.is_told() && !a.is_told());
+        drop((a, b));
+        assert!(!budget.is_pressed());
     }
 }
