@@ -234,6 +234,13 @@ fn unions() {
             {"name": "of-v", "meta-type": "object", "members": of_v},
         ]))
     };
+    let without = |values: Value| {
+        schema(json!([
+            {"name": "a", "meta-type": "object", "tag": "kind", "members": [{"name": "kind", "type": "tag"}],
+             "variants": [{"case": "w", "type": "empty"}]},
+            {"name": "tag", "meta-type": "enum", "members": values},
+        ]))
+    };
     let plain = schema(json!([object(json!([{"name": "kind", "type": "tag"}])),
         {"name": "tag", "meta-type": "enum", "members": [{"name": "v"}, {"name": "w"}]}]));
     let (one, two) = (json!([{"name": "m", "type": "int"}]), json!([{"name": "n", "type": "int"}]));
@@ -244,6 +251,12 @@ fn unions() {
     assert_eq!(returned, ["is gone"]);
     assert_eq!(broken(&plain, &union(one.clone())).0, ["is new and mandatory"]);
     assert_eq!(broken(&plain, &union(json!([]))), (nothing.clone(), nothing.clone()));
+    let (both, w) = (json!([{"name": "v"}, {"name": "w"}]), json!([{"name": "w"}]));
+    let none_of_v = vec!["has no members any more that come with 'v'".to_owned()];
+    assert_eq!(broken(&union(one.clone()), &without(both.clone())), (none_of_v.clone(), none_of_v));
+    assert_eq!(broken(&union(json!([])), &without(both)), (nothing.clone(), nothing.clone()));
+    let no_v = vec!["has no value 'v' any more".to_owned()];
+    assert_eq!(broken(&union(one.clone()), &without(w)), (no_v.clone(), no_v), "told once");
     let no_more = "has no members that depend on 'kind' any more";
     assert_eq!(broken(&union(one), &plain), (vec![no_more.to_owned()], vec![no_more.to_owned()]));
 }

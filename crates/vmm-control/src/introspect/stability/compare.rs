@@ -143,10 +143,14 @@ impl<'a> Comparison<'a> {
         self.members(place, &old.members, &new.members, way);
         match (&old.tag, &new.tag) {
             (Some(was), Some(is)) if was == is => {
-                // A value that has gone is the tag's to tell.
                 for (case, old) in &old.variants {
-                    if let Some(new) = new.variants.get(case) {
-                        self.named(place, old, new, way);
+                    match new.variants.get(case) {
+                        Some(new) => self.named(place, old, new, way),
+                        None if self.has_members(old) && self.is_value(new, is, case) => {
+                            self.note(place, format!("has no members any more that come with '{case}'"));
+                        }
+                        // A value that has gone is the tag's to tell.
+                        None => {}
                     }
                 }
             }
@@ -166,6 +170,12 @@ impl<'a> Comparison<'a> {
             }
             (_, None) => {}
         }
+    }
+
+    /// Whether the tag of a union can be of this value now.
+    fn is_value(&self, union: &Object, tag: &str, value: &str) -> bool {
+        let ty = union.members.get(tag).map(|tag| self.current.ty(&tag.ty));
+        matches!(ty, Some(Type::Enum(values)) if values.contains_key(value))
     }
 
     fn has_members(&self, ty: &str) -> bool {

@@ -27,7 +27,7 @@
 //!
 //! | change | in arguments | in return values and events |
 //! |---|---|---|
-//! | a command, event, member or enum value goes | breaks | breaks |
+//! | a command, event, member, enum value or variant of a union goes | breaks | breaks |
 //! | an optional member becomes mandatory | breaks | |
 //! | a mandatory member becomes optional | | breaks |
 //! | a mandatory member comes | breaks | |
@@ -37,6 +37,9 @@
 //! | any other change of a type, or from a list to none | breaks | breaks |
 //! | out-of-band, or a feature that clients ask for, goes | breaks | breaks |
 //! | it becomes `unstable` | breaks | breaks |
+//!
+//! What `query-qmp-schema` does not say is not seen: all integers are `int` there, so `u64` to `u8` or to `i64` is no change,
+//! though values that were taken may be refused. Keep the widths of what is frozen.
 //!
 //! A client has to expect new members and enum values in what it gets. What the file says is `unstable` may change in any
 //! way. What is `deprecated` may not go by itself: freeze anew when it is time.
