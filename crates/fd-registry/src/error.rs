@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Why a call on [`FdSets`](crate::FdSets) failed. The texts are those that QEMU 7.2 gives its clients.
+/// Why a call on [`FdSets`](crate::FdSets) or [`NamedFds`](crate::NamedFds) failed. The texts are those that QEMU 7.2 gives its clients.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,6 +20,10 @@ pub enum Error {
     /// There are as many descriptors in sets as there may be.
     #[error("There are too many file descriptors in sets")]
     TooMany,
+
+    /// As many descriptors have names as there may be.
+    #[error("There are too many named file descriptors: close some (closefd)")]
+    TooManyNames,
 
     /// The free texts of all descriptors are as long as they may be.
     #[error("The 'opaque' texts of all file descriptors in sets are too long")]

@@ -42,4 +42,5 @@ mod sets;
 pub use dup::DupFd;
 pub use error::Error;
 pub use named::NamedFds;
+pub use room::Bound;
 pub use sets::{Added, FdInfo, FdSetInfo, FdSets};

@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use budget::Account;
 use fd_closer::Received;
 
+use crate::error::Error;
+use crate::room::{Bound, Place};
+
 /// Descriptors by name: what `getfd` puts in, `closefd` closes, and a command that takes an fd's name takes out.
 ///
 /// Any text is a name here (what QEMU refuses, a leading digit, is for the command to refuse); case matters. An
@@ -13,24 +16,63 @@ use fd_closer::Received;
 /// closes what is in it.
 #[derive(Debug, Default)]
 pub struct NamedFds {
-    fds: Mutex<BTreeMap<String, Received>>,
+    fds: Mutex<BTreeMap<String, Named>>,
+    bound: Option<Bound>,
+}
+
+#[derive(Debug)]
+struct Named {
+    fd: Received,
+    /// What it takes up of the store's bound.
+    _place: Option<Place>,
 }
 
 impl NamedFds {
     /// An empty store.
     #[must_use]
     pub const fn new() -> Self {
-        Self { fds: Mutex::new(BTreeMap::new()) }
+        Self { fds: Mutex::new(BTreeMap::new()), bound: None }
+    }
+
+    /// An empty store, which together with all others of this bound keeps no more than that. For what outlives whom it is
+    /// counted for.
+    #[must_use]
+    pub const fn bounded(bound: Bound) -> Self {
+        Self { fds: Mutex::new(BTreeMap::new()), bound: Some(bound) }
     }
 
     /// Puts a descriptor in. One that had the name before comes back, to be dropped.
-    pub fn insert(&self, name: impl Into<String>, fd: impl Into<Received>) -> Option<Received> {
-        self.lock().insert(name.into(), fd.into())
+    ///
+    /// # Errors
+    /// [`Error::TooManyNames`]: no more fit within the [bound](Self::bounded). The descriptor is closed; one that had the name
+    /// stays.
+    pub fn insert(
+        &self,
+        name: impl Into<String>,
+        fd: impl Into<Received>,
+    ) -> Result<Option<Received>, Error> {
+        let (name, fd) = (name.into(), fd.into());
+        let mut fds = self.lock();
+        if let Some(named) = fds.get_mut(&name) {
+            return Ok(Some(std::mem::replace(&mut named.fd, fd)));
+        }
+        let place = match &self.bound {
+            Some(bound) => match bound.take() {
+                Some(place) => Some(place),
+                None => {
+                    drop(fds);
+                    return Err(Error::TooManyNames);
+                }
+            },
+            None => None,
+        };
+        fds.insert(name, Named { fd, _place: place });
+        Ok(None)
     }
 
     /// Takes a descriptor out.
     pub fn take(&self, name: &str) -> Option<Received> {
-        self.lock().remove(name)
+        self.lock().remove(name).map(|named| named.fd)
     }
 
     /// Closes a descriptor. `false` if there is none of this name.
@@ -42,7 +84,7 @@ impl NamedFds {
     /// Takes all descriptors out.
     #[must_use]
     pub fn drain(&self) -> Vec<Received> {
-        std::mem::take(&mut *self.lock()).into_values().collect()
+        std::mem::take(&mut *self.lock()).into_values().map(|named| named.fd).collect()
     }
 
     /// Takes out the descriptors that are charged to this account.
@@ -50,10 +92,10 @@ impl NamedFds {
     pub fn drain_charged(&self, account: &Account) -> Vec<Received> {
         let mut fds = self.lock();
         let (out, rest) =
-            std::mem::take(&mut *fds).into_iter().partition(|(_, fd)| fd.is_charged_to(account));
+            std::mem::take(&mut *fds).into_iter().partition(|(_, named)| named.fd.is_charged_to(account));
         *fds = rest;
         drop(fds);
-        BTreeMap::into_values(out).collect()
+        BTreeMap::into_values(out).map(|named| named.fd).collect()
     }
 
     /// All names, sorted by their bytes.
@@ -74,7 +116,7 @@ impl NamedFds {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Received>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Named>> {
         // A panic cannot leave the map half-changed.
         self.fds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,11 +139,30 @@ mod tests {
         let (fds, budget) = (NamedFds::new(), budget::Budget::new(10));
         let (a, b) = (budget.holder(|| {}), budget.holder(|| {}));
         for (name, account) in [("a", a.account()), ("b", b.account()), ("c", a.account())] {
-            fds.insert(name, Received::charged(null(), account.charge(1)));
+            fds.insert(name, Received::charged(null(), account.charge(1))).unwrap();
         }
-        fds.insert("d", null());
+        fds.insert("d", null()).unwrap();
         assert_eq!(fds.drain_charged(&a.account()).len(), 2);
         assert_eq!((fds.names(), budget.used()), (vec!["b".to_owned(), "d".to_owned()], 1));
+    }
+
+    #[test]
+    fn a_bound_goes_for_all_stores_that_have_it() {
+        let bound = Bound::new(3);
+        let [a, b] = [(); 2].map(|()| NamedFds::bounded(bound.clone()));
+        for (fds, name) in [(&a, "a"), (&a, "b"), (&b, "a")] {
+            assert!(fds.insert(name, null()).unwrap().is_none());
+        }
+        assert!(matches!(b.insert("b", null()), Err(Error::TooManyNames)));
+        assert!(b.insert("a", null()).unwrap().is_some(), "in place of another");
+        assert!(a.close("a"));
+        assert!(b.insert("b", null()).unwrap().is_none());
+        assert!(a.insert("a", null()).is_err());
+        drop((b.drain(), a));
+        for name in ["a", "b", "c"] {
+            assert!(b.insert(name, null()).unwrap().is_none());
+        }
+        assert!(b.insert("d", null()).is_err());
     }
 
     #[test]
@@ -110,9 +171,9 @@ mod tests {
         assert!(fds.is_empty());
         let first = null();
         let number = first.as_raw_fd();
-        assert!(fds.insert("a", first).is_none());
-        assert_eq!(fds.insert("a", null()).unwrap().as_raw_fd(), number);
-        assert!(fds.insert("", null()).is_none());
+        assert!(fds.insert("a", first).unwrap().is_none());
+        assert_eq!(fds.insert("a", null()).unwrap().unwrap().as_raw_fd(), number);
+        assert!(fds.insert("", null()).unwrap().is_none());
         assert_eq!((fds.names(), fds.len()), (vec![String::new(), "a".into()], 2));
         assert!(fds.take("A").is_none());
         assert!(fds.close("a"));

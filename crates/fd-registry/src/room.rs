@@ -1,4 +1,4 @@
-//! How much fits into all sets of a VMM.
+//! How much fits into all sets of a VMM, and how much under names.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +34,32 @@ impl Bounded {
 
     fn give(&self, amount: usize) {
         self.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// How many descriptors all that share this may keep. A clone is the same.
+#[derive(Debug, Clone)]
+pub struct Bound(Arc<Bounded>);
+
+impl Bound {
+    /// So many.
+    #[must_use]
+    pub fn new(descriptors: usize) -> Self {
+        Self(Arc::new(Bounded::new(descriptors)))
+    }
+
+    pub(crate) fn take(&self) -> Option<Place> {
+        self.0.take(1).then(|| Place(self.0.clone()))
+    }
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Bounded>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.give(1);
     }
 }
 

@@ -81,7 +81,7 @@ fn names_change_hands() {
     let work = || {
         start.wait();
         for round in 0..ROUNDS {
-            drop(fds.insert(format!("{}", round % 5), null()));
+            drop(fds.insert(format!("{}", round % 5), null()).unwrap());
             drop(fds.take(&format!("{}", (round + 2) % 5)));
             fds.close(&format!("{}", (round + 3) % 5));
         }

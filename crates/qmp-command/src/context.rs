@@ -57,6 +57,7 @@ pub struct PendingFds(Option<Arc<Mutex<Pending>>>);
 struct Pending {
     fds: Vec<Received>,
     refused: bool,
+    lost: bool,
 }
 
 impl PendingFds {
@@ -67,7 +68,17 @@ impl PendingFds {
 
     /// The same, of fds that are [charged](Received::charged) to somebody.
     pub fn received(fds: Vec<Received>) -> Self {
-        Self((!fds.is_empty()).then(|| Arc::new(Mutex::new(Pending { fds, refused: false }))))
+        Self((!fds.is_empty()).then(|| Arc::new(Mutex::new(Pending { fds, ..Pending::default() }))))
+    }
+
+    /// Some that came and could not be received: whoever looks for one learns that.
+    pub fn lost() -> Self {
+        Self(Some(Arc::new(Mutex::new(Pending { lost: true, ..Pending::default() }))))
+    }
+
+    /// Whether they came and could [not be received](Self::lost).
+    pub fn are_lost(&self) -> bool {
+        self.lock().is_some_and(|pending| pending.lost)
     }
 
     /// The first fd; all others are closed. `None` when there are none (left).
@@ -190,6 +201,11 @@ impl Context {
     /// Whether fds came for this request and were closed because too many are held.
     pub fn fds_are_refused(&self) -> bool {
         self.fds.are_refused()
+    }
+
+    /// Whether fds came for this request and could not be received.
+    pub fn fds_are_lost(&self) -> bool {
+        self.fds.are_lost()
     }
 
     pub(crate) fn refusals(&self) -> Option<&LogGate> {

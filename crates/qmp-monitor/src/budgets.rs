@@ -7,10 +7,14 @@
 //! A session that is told to give does so on its own task, where its state is: see `session/giving.rs`. Others let it have
 //! its turn first, once, so that what is made meanwhile does not add up.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::task::Context;
+use std::time::Duration;
 
 use budget::{Budget, Exempt, Holder};
 use rustix::process::{Resource, getrlimit};
+use tokio::time::Sleep;
 
 use crate::core::Core;
 use crate::events::WakeHandle;
@@ -30,6 +34,9 @@ const FDS_SHARE: u64 = 4;
 
 /// A session is let alone with this part of the budget of fds: with 64 of them, as much again as the budget.
 const FDS_FLOORS: usize = 64;
+
+/// The part of the budget of fds that may have names which sessions share: their givers may have gone.
+const SHARED_NAMES_SHARE: usize = 4;
 
 impl Default for Budgets {
     /// 256 MiB, and a quarter of the fds that the process may open as of now (`RLIMIT_NOFILE`, the soft limit).
@@ -52,6 +59,10 @@ impl Budgets {
         Self { fds, ..self }
     }
 
+    pub(crate) fn shared_names(&self) -> usize {
+        self.fds / SHARED_NAMES_SHARE
+    }
+
     pub(crate) fn budgets(&self) -> [Budget; 2] {
         [Budget::new(self.memory), Budget::with_floor(self.fds, self.fds / FDS_FLOORS)]
     }
@@ -70,8 +81,10 @@ pub struct Usage {
 #[derive(Debug)]
 pub(crate) struct Holdings {
     pub(crate) memory: Holder,
-    /// Its output, one reply of any size, is not counted.
-    exempt: Option<Exempt>,
+    /// Its output, one reply of any size, is not counted, until then.
+    exempt: Option<(Exempt, Pin<Box<Sleep>>)>,
+    /// It was exempt, and did not take the reply in time.
+    lapsed: bool,
     /// All of its output that matters is one reply.
     lone_reply: bool,
     /// It has let others have their turn.
@@ -85,7 +98,7 @@ impl Holdings {
         let memory = core.memory.holder(wake.waker());
         let fds = core.fds.holder(wake.waker());
         let budget = core.memory.clone();
-        (Self { memory, exempt: None, lone_reply: false, yielded: false, budget }, fds)
+        (Self { memory, exempt: None, lapsed: false, lone_reply: false, yielded: false, budget }, fds)
     }
 
     /// Whether others must give before this session does anything. Once only: then the task is woken, and goes on. Costs
@@ -111,18 +124,33 @@ impl Holdings {
         if pressed { limit.min(self.budget.floor()) } else { limit }
     }
 
+    /// A reply that was let through is to be taken within a time, whatever the pace; then it counts as all output does, and
+    /// another session's may pass. To be asked at each turn.
+    pub(crate) fn poll_lapse(&mut self, cx: &mut Context<'_>) {
+        if let Some((_, until)) = &mut self.exempt
+            && until.as_mut().poll(cx).is_ready()
+        {
+            self.exempt = None;
+            self.lapsed = true;
+        }
+    }
+
     /// What of the output counts, of `waiting` bytes in a buffer of `capacity`.
     pub(crate) fn output(&mut self, waiting: usize, capacity: usize) -> usize {
         if waiting <= self.budget.floor() {
             self.exempt = None;
+            self.lapsed = false;
         }
         if self.exempt.is_some() { 0 } else { capacity }
     }
 
-    /// What to do with output that is too much: whether it passes all the same, as the one reply of any size that always does.
-    pub(crate) fn lets_pass(&mut self) -> bool {
-        if self.lone_reply && self.exempt.is_none() {
-            self.exempt = self.memory.exempt();
+    /// What to do with output that is too much: whether it passes all the same, as the one reply of any size that always does
+    /// if it is taken `within` that time.
+    pub(crate) fn lets_pass(&mut self, within: Duration, cx: &mut Context<'_>) -> bool {
+        if self.lone_reply && self.exempt.is_none() && !self.lapsed {
+            let exempt = self.memory.exempt();
+            self.exempt = exempt.map(|exempt| (exempt, Box::pin(tokio::time::sleep(within))));
+            self.poll_lapse(cx);
             return self.exempt.is_some();
         }
         false

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use budget::Budget;
+use fd_registry::Bound;
 use qmp_command::Router;
 use qmp_protocol::{Format, Version, encode_greeting};
 use tokio::runtime::Handle;
@@ -26,6 +27,8 @@ pub struct Core {
     pub(crate) limits: SessionLimits,
     pub(crate) memory: Budget,
     pub(crate) fds: Budget,
+    /// Of names that sessions of a monitor share.
+    pub(crate) shared_names: Bound,
     pub(crate) lane: Lane,
     pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
@@ -68,6 +71,7 @@ impl Core {
             limits,
             memory,
             fds,
+            shared_names: Bound::new(budgets.shared_names()),
             lane,
             runtime,
             greetings,
@@ -95,6 +99,11 @@ impl Core {
     /// are closed, nothing.
     pub fn usage(&self) -> Usage {
         Usage { memory: self.memory.used(), fds: self.fds.used() }
+    }
+
+    /// How many fds clients may still send within the [budget](Budgets::fds).
+    pub fn fds_left(&self) -> usize {
+        self.fds.limit().saturating_sub(self.fds.used())
     }
 
     /// Gives human monitors a shell: who executes their lines. Without one their clients are turned away. `false` when

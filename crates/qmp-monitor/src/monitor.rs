@@ -75,7 +75,8 @@ impl Monitor {
             parking: parking.clone(),
             listed: sessions.clone(),
             release,
-            shared_fds: (config.named_fds == NamedFdsScope::Monitor).then(Arc::default),
+            shared_fds: (config.named_fds == NamedFdsScope::Monitor)
+                .then(|| Arc::new(NamedFds::bounded(core.shared_names.clone()))),
             policy: config.policy.clone(),
             closing: Arc::clone(&closing),
             sessions: JoinSet::new(),

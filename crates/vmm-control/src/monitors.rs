@@ -80,6 +80,11 @@ impl Monitors {
         self.objects.get_or_init(|| objects.downgrade());
     }
 
+    /// How many fds clients may still send within their budget.
+    pub(crate) fn fds_left(&self) -> usize {
+        self.core.get().and_then(Weak::upgrade).map_or(0, |core| core.fds_left())
+    }
+
     /// Starts a monitor on a chardev, which adds its maker's limits.
     pub(crate) fn start(
         &self,

@@ -1,10 +1,13 @@
 //! The last fds of the process are not for what clients have made: an accept, a timer or a duplicate that something running
-//! needs is to find one.
+//! needs is to find one. Nor are those that clients may still send within their budget, so that the two do not add up to all
+//! there are.
 
 use qmp_command::{CommandError, CommandResult};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, getrlimit};
 use std::os::fd::AsRawFd;
+
+use crate::plane::Shared;
 
 /// The reserve is this part of the limit of fds, but not more than [`MOST`].
 const SHARE: u64 = 8;
@@ -12,18 +15,25 @@ const SHARE: u64 = 8;
 /// Nobody needs more in a moment.
 const MOST: u64 = 1024;
 
+/// A larger budget, or none, is taken for this part of the limit: something is to be left that can be made.
+const PROMISED_SHARE: u64 = 2;
+
 /// Fails when making anything with fds would use up the reserve.
 ///
 /// The kernel gives the lowest number that is free, so a number near the limit says that all below it are taken.
-pub(crate) fn check() -> CommandResult<()> {
+pub(crate) fn check(plane: &Shared) -> CommandResult<()> {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
     let reserve = (limit / SHARE).min(MOST);
+    let left = u64::try_from(plane.monitors.fds_left()).unwrap_or(u64::MAX);
+    let promised = left.min(limit / PROMISED_SHARE);
     let lowest = eventfd(0, EventfdFlags::CLOEXEC).map(|fd| fd.as_raw_fd());
-    let fits = lowest.is_ok_and(|lowest| u64::try_from(lowest).is_ok_and(|lowest| lowest + reserve < limit));
+    let kept = reserve + promised;
+    let fits = lowest.is_ok_and(|lowest| u64::try_from(lowest).is_ok_and(|lowest| lowest + kept < limit));
     if fits {
         return Ok(());
     }
     Err(CommandError::generic(format!(
-        "Too many open files: the last {reserve} that the process may have are kept for what runs already"
+        "Too many open files: the last {kept} that the process may have are kept for what runs already and for file \
+         descriptors that clients pass"
     )))
 }

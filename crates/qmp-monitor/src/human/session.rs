@@ -122,7 +122,7 @@ impl HumanSession {
     /// One turn: run, read, answer, write, until something must be waited for.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         self.wake.register(cx.waker());
-        self.give();
+        self.give(cx);
         if self.holdings.lets_others_give(cx) {
             return Poll::Pending;
         }
@@ -132,9 +132,10 @@ impl HumanSession {
         {
             self.doom(end);
         }
+        self.holdings.poll_lapse(cx);
         let held = self.held();
         self.holdings.memory.set(held, 0);
-        self.give();
+        self.give(cx);
         let over = self.doomed.is_some();
         // Output that has just been written below the mark lets input in again.
         let room = self.writer.len() <= self.holdings.mark(self.core.limits.outbox);
@@ -307,10 +308,10 @@ impl HumanSession {
     }
 
     /// Gives when told to, as a QMP session does: output that is not one answer, or the session; fds that were not taken.
-    fn give(&mut self) {
+    fn give(&mut self, cx: &mut TaskContext<'_>) {
         while self.holdings.memory.is_told() {
             let before = self.held();
-            if !self.holdings.lets_pass() {
+            if !self.holdings.lets_pass(self.core.limits.stall, cx) {
                 self.doom(End::OverBudget);
             }
             let held = self.held();

@@ -2,7 +2,8 @@
 //!
 //! Told that it holds most of the memory, it gives what it has most of: unfinished input and requests that wait are answered
 //! with the reader's own limit error; output that the client does not take ends the session, unless it is one reply and no other
-//! session of the plane is let through with one. A command that runs cannot be stopped, so one with large arguments is asked about before
+//! session of the plane is let through with one; that reply is to be taken within the time after which a peer that takes nothing loses
+//! its session. A command that runs cannot be stopped, so one with large arguments is asked about before
 //! it starts.
 //!
 //! Told that it holds most of the fds, it closes those that came and were not taken; a command that looks for one says why
@@ -82,6 +83,7 @@ impl Session {
 
     /// Counts what is held, and gives if that is what others wait for. `true` when there may be more to write.
     pub(super) fn account(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        self.holdings.poll_lapse(cx);
         let held = self.held();
         self.holdings.memory.set(held.total(), held.running);
         self.give(cx)
@@ -108,7 +110,7 @@ impl Session {
     fn give_memory(&mut self, held: Held, cx: &mut TaskContext<'_>) {
         let (session, bytes) = (self.state.id(), held.total());
         if held.output > held.input.max(held.queue) {
-            if !self.holdings.lets_pass() {
+            if !self.holdings.lets_pass(self.core.limits.stall, cx) {
                 self.doom(End::OverBudget);
             }
         } else if held.queue > held.input {
@@ -136,7 +138,9 @@ impl Session {
         let held = self.held();
         self.holdings.memory.set(held.total() + bytes, held.running);
         let admitted = !self.holdings.memory.is_told();
-        if !admitted {
+        if admitted {
+            self.holdings.memory.set(held.total() + bytes, held.running + bytes);
+        } else {
             let session = self.state.id();
             tracing::warn!(session, bytes, "a request was refused: the plane's budget of memory is used up");
             self.holdings.memory.settle(held.total(), held.running);

@@ -21,6 +21,7 @@ use budget::Holder;
 use chardev::{Connection, Received, Taken};
 use qmp_command::PendingFds;
 use qmp_protocol::{Decoder, Message};
+use rustix::io::Errno;
 
 /// How much is read at once.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -301,15 +302,26 @@ impl<F: Framing> Input<F> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(io::Error::other("another process reads this socket"));
                 }
-                other => other?,
+                Err(error) => {
+                    if [Some(Errno::MFILE), Some(Errno::NFILE)].contains(&Errno::from_io_error(&error)) {
+                        // Whoever has most of what ran out gives, so that the next one finds room.
+                        self.fds.ran_out();
+                        if self.fds.is_told() {
+                            // It is this session, which ends and so gives everything.
+                            self.fds.settle(0, 0);
+                        }
+                    }
+                    return Err(error);
+                }
+                Ok(received) => received,
             };
             if received.truncated {
                 if !std::mem::replace(&mut self.lost_fds, true) {
                     tracing::warn!(
-                        "fds were lost on their way to a session (no room for them here): all are closed"
+                        "fds could not be received by a session: all that came with them are closed"
                     );
                 }
-                self.pending = PendingFds::default();
+                self.pending = PendingFds::lost();
             } else if received.fds {
                 // Each was installed, and will be closed.
                 self.unpaid += fds.len() * BYTES_PER_REQUEST / 4;

@@ -65,7 +65,7 @@ impl Shell for Handle {
                 "echo" => rest.replace('/', "\n") + "\n",
                 "getfd" => match context.take_fd() {
                     Some(fd) => {
-                        session.named_fds().insert(rest, fd);
+                        drop(session.named_fds().insert(rest, fd).unwrap());
                         String::new()
                     }
                     None => "no fd\n".into(),

@@ -2,10 +2,11 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::{Client, Fixture, fixture_within};
+use crate::support::{Client, Fixture, fixture_limited, fixture_within};
 use qmp_command::{Command, CommandError, Context, QapiType};
-use qmp_monitor::{Budgets, QmpSession, Usage};
+use qmp_monitor::{Budgets, QmpSession, SessionLimits, Usage};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -36,7 +37,7 @@ fn commands(gate: &Arc<Semaphore>) -> Vec<Command> {
             let why = if context.fds_are_refused() { "refused" } else { "none" };
             let fd = context.take_fd().ok_or_else(|| CommandError::generic(why))?;
             let session: &QmpSession = context.session().ok_or_else(|| CommandError::generic("whose?"))?;
-            drop(session.named_fds().insert(name.fdname, fd));
+            drop(session.named_fds().insert(name.fdname, fd)?);
             Ok(())
         }),
         Command::new("gated").concurrent().handler(move |_: Context, (): ()| {
@@ -229,6 +230,29 @@ async fn one_reply_larger_than_the_budget_passes() {
     assert_eq!(line.len(), 5_000_000 + "{\"return\": \"\"}".len());
     assert!(other.ask(CLOSE).await.contains(COMPLETE));
     drop((client, other));
+    until_nothing_is_held(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_reply_that_passes_is_to_be_taken_in_time() {
+    let mut limits = SessionLimits::default();
+    limits.stall = Duration::from_millis(300);
+    let gate = Arc::new(Semaphore::new(0));
+    let budgets = Budgets::default().memory(1024 * KIB);
+    let fixture = fixture_limited(commands(&gate), limits, budgets).await;
+    let [mut slow, mut other] = clients(&fixture).await;
+    const FILL: &str = "{\"execute\":\"fill\",\"arguments\":{\"bytes\":5000000}}";
+    slow.send(FILL).await;
+    // It takes something all the time, so it never stalls; at this pace all of it takes seconds.
+    let mut taken = 0;
+    while let Some(some) = slow.some_or_end(16 * KIB).await {
+        taken += some;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(taken < 5_000_000, "it has lost its session");
+    // Which leaves the place to another.
+    assert!(other.ask(FILL).await.len() > 5_000_000);
+    drop((slow, other));
     until_nothing_is_held(&fixture).await;
 }
 

@@ -43,6 +43,15 @@ pub(crate) async fn fixture_within(commands: Vec<Command>, budgets: Budgets, max
     made(commands, SessionLimits::default(), budgets, max_clients).await
 }
 
+/// With these limits and budgets.
+pub(crate) async fn fixture_limited(
+    commands: Vec<Command>,
+    limits: SessionLimits,
+    budgets: Budgets,
+) -> Fixture {
+    made(commands, limits, budgets, 64).await
+}
+
 async fn made(
     commands: Vec<Command>,
     limits: SessionLimits,
@@ -137,6 +146,12 @@ impl Client {
         let read = self.stream.get_mut().read(&mut bytes).await.unwrap();
         assert!(read > 0, "the session ended");
         read
+    }
+
+    /// At most so many bytes, or `None` when the session has ended.
+    pub(crate) async fn some_or_end(&mut self, most: usize) -> Option<usize> {
+        let mut bytes = vec![0; most];
+        self.stream.get_mut().read(&mut bytes).await.ok().filter(|read| *read > 0)
     }
 
     pub(crate) async fn shutdown_write(&mut self) {

@@ -51,7 +51,7 @@ fn hand_over(plane: &Shared, context: &Context, arguments: AddClient) -> Command
             None => no_display(display),
         };
     }
-    reserve::check()?;
+    reserve::check(plane)?;
     let chardev = plane
         .chardevs
         .get(&protocol)

@@ -98,7 +98,7 @@ async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> Co
     let make = ty.decode(&mut parts)?;
     parts.finish()?;
     let name = id.unwrap_or_else(|| free_name(&parent));
-    reserve::check()?;
+    reserve::check(plane)?;
     let creation = Creation::new(&name, parent.path_of(&name), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
     let node = objects.attach_node(&parent, &name, ty.name(), object)?;

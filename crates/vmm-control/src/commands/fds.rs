@@ -76,9 +76,14 @@ pub(super) fn commands(plane: &Arc<Shared>) -> Vec<Command> {
 
 fn supplied_fd(context: &Context) -> CommandResult<Received> {
     context.take_fd().ok_or_else(|| {
-        CommandError::generic(match context.fds_are_refused() {
-            true => "The file descriptor supplied via SCM_RIGHTS was closed: clients hold too many",
-            false => "No file descriptor supplied via SCM_RIGHTS",
+        CommandError::generic(match () {
+            () if context.fds_are_refused() => {
+                "The file descriptor supplied via SCM_RIGHTS was closed: clients hold too many"
+            }
+            () if context.fds_are_lost() => {
+                "The file descriptor supplied via SCM_RIGHTS could not be received"
+            }
+            () => "No file descriptor supplied via SCM_RIGHTS",
         })
     })
 }
@@ -116,8 +121,13 @@ pub(crate) fn name_fd(context: &Context, name: &str) -> CommandResult<()> {
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(CommandError::generic("Parameter 'fdname' expects a name not starting with a digit"));
     }
-    drop(session(context)?.named_fds().insert(name, fd));
-    Ok(())
+    match session(context)?.named_fds().insert(name, fd) {
+        Ok(replaced) => {
+            drop(replaced);
+            Ok(())
+        }
+        Err(error) => Err(CommandError::generic(error.to_string())),
+    }
 }
 
 fn closefd() -> Command {

@@ -106,7 +106,7 @@ async fn add(plane: &Arc<Shared>, context: Context, arguments: Object) -> Comman
     let make = ty.decode(&mut parts)?;
     parts.finish()?;
     permit_type(&context, "object-add", ty.name())?;
-    reserve::check()?;
+    reserve::check(plane)?;
     if !is_identifier(&id) {
         return Err(CommandError::generic("Parameter 'id' expects an identifier"));
     }

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::support::{Client, Toy, ask, built, directory, listen, plain};
 use serde_json::{Value, json};
-use vmm_control::{Budgets, ControlPlane, RunState, Usage};
+use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::{Budgets, ControlPlane, MonitorConfig, NamedFdsScope, RunState, Usage};
 
 const NONE: Usage = Usage { memory: 0, fds: 0 };
 
@@ -84,6 +86,35 @@ async fn sets_take_half_of_the_fds_and_short_notes() {
         plane.fd_sets().remove(set, None).unwrap();
     }
     until_nothing_is_held(&plane).await;
+}
+
+#[tokio::test]
+async fn names_that_sessions_share_take_a_quarter_of_the_fds() {
+    let plane = plane(Budgets::default().fds(16));
+    let directory = directory();
+    let path = directory.path().join("m.sock");
+    let socket = Backend::Socket(SocketOptions::server(Address::unix(&path)));
+    let chardev = Arc::new(Chardev::open("c", socket, 128).await.unwrap());
+    plane.add_monitor(MonitorConfig::new("m").named_fds(NamedFdsScope::Monitor), &chardev, 64).unwrap();
+    let getfd = |n: usize| format!("{{\"execute\":\"getfd\",\"arguments\":{{\"fdname\":\"f{n}\"}}}}");
+    for n in 0..4 {
+        // Each from a client of its own, which leaves.
+        let mut client = Client::new(&path).await;
+        client.send_fd(&getfd(n), &null());
+        assert_eq!(client.line().await, "{\"return\": {}}");
+    }
+    let mut client = Client::new(&path).await;
+    client.send_fd(&getfd(4), &null());
+    assert!(client.line().await.contains("There are too many named file descriptors"));
+    client.send_fd(&getfd(0), &null());
+    assert_eq!(client.line().await, "{\"return\": {}}", "in place of another");
+    let close = "{\"execute\":\"closefd\",\"arguments\":{\"fdname\":\"f1\"}}";
+    assert_eq!(client.ask(close).await, "{\"return\": {}}");
+    client.send_fd(&getfd(4), &null());
+    assert_eq!(client.line().await, "{\"return\": {}}");
+    while plane.usage().fds != 4 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ fn chardev_add(plane: &Arc<Shared>) -> Command {
 
 /// Opens a chardev and registers it. What fails leaves nothing behind.
 async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBackend) -> CommandResult<()> {
-    reserve::check()?;
+    reserve::check(plane)?;
     let reservation = plane.chardevs.reserve(id)?;
     let failed = |why: String| CommandError::generic(format!("Failed to add chardev '{id}': {why}"));
     let Meaning { backend, log, wait } =
