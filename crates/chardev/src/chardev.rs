@@ -379,7 +379,7 @@ async fn open_socket(options: SocketOptions, backlog: u32, starter: Starter) -> 
         }
         #[cfg(feature = "tcp")]
         Address::Tcp { host, port, to, ipv4, ipv6, numeric, keep_alive } => {
-            let address = crate::tcp::TcpAddress { host, port, ipv4, ipv6, numeric, keep_alive };
+            let address = crate::tcp::TcpAddress { host, port, ipv4, ipv6, numeric, keep_alive, starter };
             if server {
                 let listener = address.listen(to, backlog, insecure).await?;
                 let local = listener.local_addr().map_or_else(|_| address.text(), crate::tcp::plain);

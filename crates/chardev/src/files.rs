@@ -4,21 +4,16 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use fd_closer::Received;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use thread_start::{Starter, ThreadKind};
-use tokio::sync::oneshot;
+use thread_start::Starter;
 
 use crate::backend::FileOptions;
 use crate::duplex::{Duplex, duplicate};
 use crate::error::OpenError;
 use crate::opener::{OpenedFile, Opener};
-
-/// Opening needs little stack, but the opener is the user's.
-const STACK: usize = 1 << 20;
 
 /// Opens a `file` chardev's files.
 pub(crate) async fn open_file(
@@ -110,19 +105,12 @@ fn not_shared(file: OpenedFile, flags: OFlags) -> io::Result<OpenedFile> {
     }
 }
 
-/// Runs what may block on a thread where it may: one of its own, as the runtime's panic where none can be started.
+/// Runs what may block on a thread of its own, as what opens may be the user's.
 async fn apart<T: Send + 'static>(
     starter: &Starter,
     open: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
-    let (sender, receiver) = oneshot::channel();
-    let run = move || {
-        // An error says that nobody wants it any more, and closes it.
-        let _ = sender.send(open());
-    };
-    let builder = thread::Builder::new().stack_size(STACK);
-    starter.start_with(builder, ThreadKind::Blocking, "open", run).map_err(unusable)?;
-    receiver.await.unwrap_or_else(|_| Err(unusable(io::Error::other("the thread that opens it has ended"))))
+    starter.clone().apart_name("open").apart(open).await.unwrap_or_else(|error| Err(unusable(error)))
 }
 
 fn unusable(source: io::Error) -> OpenError {

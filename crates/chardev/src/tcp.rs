@@ -1,8 +1,9 @@
 //! TCP: resolving, listening, connecting.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
+use thread_start::Starter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::aside::Aside;
@@ -19,6 +20,8 @@ pub(crate) struct TcpAddress {
     pub(crate) ipv6: Option<bool>,
     pub(crate) numeric: bool,
     pub(crate) keep_alive: bool,
+    /// Starts the thread that looks names up.
+    pub(crate) starter: Starter,
 }
 
 impl TcpAddress {
@@ -91,6 +94,16 @@ impl TcpAddress {
         this.unwrap_or(other != Some(true))
     }
 
+    /// The C library's resolver blocks.
+    async fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![(ip, self.port).into()]);
+        }
+        let (host, port) = (host.to_owned(), self.port);
+        let look_up = move || (&*host, port).to_socket_addrs().map(Iterator::collect);
+        self.starter.clone().apart_name("resolve").apart(look_up).await?
+    }
+
     async fn resolve(&self, listening: bool) -> Result<Vec<SocketAddr>, OpenError> {
         let failed = |source| OpenError::Resolve { address: self.text(), source };
         let mut addresses: Vec<SocketAddr> = if listening && self.host.is_empty() {
@@ -102,7 +115,7 @@ impl TcpAddress {
             if self.numeric && host.parse::<IpAddr>().is_err() {
                 return Err(failed(io::Error::other("Name or service not known")));
             }
-            tokio::net::lookup_host((host, self.port)).await.map_err(failed)?.collect()
+            self.look_up(host).await.map_err(failed)?
         };
         addresses.retain(|address| self.allows(address.is_ipv4()));
         if addresses.is_empty() {
@@ -144,8 +157,9 @@ mod tests {
     #[test]
     fn families() {
         let allows = |ipv4, ipv6| {
+            let (host, starter) = (String::new(), Starter::default());
             let address =
-                TcpAddress { host: String::new(), port: 0, ipv4, ipv6, numeric: false, keep_alive: false };
+                TcpAddress { host, port: 0, ipv4, ipv6, numeric: false, keep_alive: false, starter };
             (address.allows(true), address.allows(false))
         };
         assert_eq!(allows(None, None), (true, true));

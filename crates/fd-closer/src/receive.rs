@@ -6,7 +6,10 @@
 //!
 //! The buffer is on the stack. Callers: whoever reads from clients, with descriptors or without.
 
-#![expect(unsafe_code, reason = "a number in a control message becomes an owned descriptor here, which has no safe way")]
+#![expect(
+    unsafe_code,
+    reason = "a number in a control message becomes an owned descriptor here, which has no safe way"
+)]
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -68,9 +71,7 @@ pub fn receive(
 fn pidfds(mut control: &[u8]) -> impl Iterator<Item = RawFd> {
     const WORD: usize = size_of::<usize>();
     const HEADER: usize = WORD + 8;
-    let number = |bytes: &[u8], at: usize| {
-        Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-    };
+    let number = |bytes: &[u8], at: usize| Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     std::iter::from_fn(move || {
         loop {
             let len = usize::from_ne_bytes(control.get(..WORD)?.try_into().ok()?);
@@ -89,7 +90,8 @@ mod tests {
 
     fn message(kind: i32, data: &[u8]) -> Vec<u8> {
         let len = size_of::<usize>() + 8 + data.len();
-        let mut bytes = [&len.to_ne_bytes()[..], &SOL_SOCKET.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
+        let mut bytes =
+            [&len.to_ne_bytes()[..], &SOL_SOCKET.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
         bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
         bytes
     }

@@ -110,6 +110,13 @@ impl IoThreads {
         }
     }
 
+    /// Takes all of them out, for whoever stops them: each stops when the last reference to it is dropped, which waits for it.
+    #[must_use = "dropping it waits for the threads"]
+    pub fn take_all(&self) -> Vec<IoThreadRef> {
+        let ids: Vec<String> = self.threads.iter().map(|thread| thread.key().clone()).collect();
+        ids.iter().filter_map(|id| self.threads.remove(id)).map(|(_, thread)| IoThreadRef(thread)).collect()
+    }
+
     /// All of them, in the order of their ids.
     #[must_use]
     pub fn list(&self) -> Vec<Info> {

@@ -3,18 +3,17 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
 use qmp_protocol::Object;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinHandle;
+use thread_start::Starter;
 use tower::util::{BoxCloneSyncService, option_layer};
 use tower::{Service, ServiceBuilder};
 
+use crate::apart::apart;
 use crate::context::{Context, Invocation};
 use crate::error::CommandError;
 use crate::layers::authorize::{Authority, AuthorizeLayer};
@@ -42,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) permit: Permit,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) starter: Starter,
 }
 
 /// A command, ready to be registered with a [`RouterBuilder`](crate::RouterBuilder).
@@ -156,13 +156,14 @@ impl CommandBuilder {
         A: DeserializeOwned + QapiType + 'static,
         R: Returns + QapiType + 'static,
     {
-        self.finish(HandlerService(Arc::new(handler)))
+        self.finish(|_| HandlerService(Arc::new(handler)))
     }
 
     /// The command, with a handler that may block its thread.
     ///
-    /// It runs on the runtime's blocking threads, never on a worker. It cannot be cancelled: with
-    /// [`cancel_safe`](Self::cancel_safe) and a timeout, its client gets the timeout's error while it runs on.
+    /// It runs on a thread of its own, in the context of the session's runtime; when the system has no thread, its client gets
+    /// an error. It cannot be cancelled: with [`cancel_safe`](Self::cancel_safe) and a timeout, its client gets the timeout's
+    /// error while it runs on.
     pub fn blocking<A, R, F>(self, handler: F) -> Command
     where
         F: Fn(Context, A) -> CommandResult<R> + Send + Sync + 'static,
@@ -170,13 +171,13 @@ impl CommandBuilder {
         R: Returns + QapiType + Send + 'static,
     {
         let handler = Arc::new(handler);
-        self.finish(HandlerService(Arc::new(move |context, arguments| {
-            let handler = handler.clone();
-            let span = tracing::Span::current();
-            Blocking {
-                join: tokio::task::spawn_blocking(move || span.in_scope(|| handler(context, arguments))),
-            }
-        })))
+        self.finish(move |shared| {
+            let starter = shared.starter.clone();
+            HandlerService(Arc::new(move |context, arguments| {
+                let handler = handler.clone();
+                apart(&starter, move || handler(context, arguments))
+            }))
+        })
     }
 
     /// The command, with arguments whose type is known only when the plane is built (a union of types that authors
@@ -204,7 +205,10 @@ impl CommandBuilder {
         }
     }
 
-    fn finish<A, R, F, Fut>(self, handler: HandlerService<F>) -> Command
+    fn finish<A, R, F, Fut>(
+        self,
+        handler: impl FnOnce(&Shared) -> HandlerService<F> + Send + 'static,
+    ) -> Command
     where
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CommandResult<R>> + Send + 'static,
@@ -217,7 +221,7 @@ impl CommandBuilder {
             check: check_arguments::<A>,
             stack: Box::new(|metadata, shared| {
                 let decode = DecodeLayer::new(metadata.takes_fd);
-                build_stack::<A, R, F, Fut>(handler, decode, metadata, shared)
+                build_stack::<A, R, F, Fut>(handler(shared), decode, metadata, shared)
             }),
         }
     }
@@ -288,26 +292,5 @@ where
 
     fn call(&mut self, (context, arguments): (Context, A)) -> Fut {
         (self.0)(context, arguments)
-    }
-}
-
-pin_project! {
-    /// A handler on a blocking thread.
-    struct Blocking<T> {
-        #[pin]
-        join: JoinHandle<CommandResult<T>>,
-    }
-}
-
-impl<T> Future for Blocking<T> {
-    type Output = CommandResult<T>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        self.project().join.poll(cx).map(|joined| match joined {
-            Ok(result) => result,
-            // The reply layer turns it into an error, as it does for a handler that panics here.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(CommandError::generic("The runtime is shutting down")),
-        })
     }
 }

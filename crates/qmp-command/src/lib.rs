@@ -41,6 +41,7 @@
 // The derive writes `::qmp_command::...`; this lets the crate's own types use it.
 extern crate self as qmp_command;
 
+mod apart;
 mod command;
 mod context;
 mod error;
@@ -54,6 +55,7 @@ pub mod arguments;
 pub mod policy;
 pub mod schema;
 
+pub use apart::apart;
 pub use command::{Command, CommandBuilder};
 pub use context::{Context, Invocation, Peer, PendingFds, Session, detached_session};
 pub use error::CommandError;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use qmp_protocol::{Error, ErrorClass, Object};
+use thread_start::Starter;
 use tower::ServiceExt;
 use tower::util::Oneshot;
 
@@ -83,6 +84,13 @@ impl RouterBuilder {
         self
     }
 
+    /// Starts the threads that blocking handlers run on. Without one they are not announced to anybody.
+    #[must_use]
+    pub fn starter(mut self, starter: Starter) -> Self {
+        self.shared.starter = starter;
+        self
+    }
+
     /// Builds every command's stack.
     ///
     /// # Errors
@@ -147,7 +155,12 @@ impl Router {
     pub fn builder() -> RouterBuilder {
         RouterBuilder {
             commands: Vec::new(),
-            shared: Shared { authority: Arc::new(AllowAll), permit: Permit::new(), timeout: None },
+            shared: Shared {
+                authority: Arc::new(AllowAll),
+                permit: Permit::new(),
+                timeout: None,
+                starter: Starter::default(),
+            },
         }
     }
 

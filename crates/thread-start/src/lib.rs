@@ -16,8 +16,10 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
+mod apart;
 pub mod system_calls;
 
+pub use apart::Apart;
 pub use system_calls::{SYSTEM_CALLS, SystemCall};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -38,8 +40,7 @@ pub const FAULTS: [i32; 6] = {
 pub enum ThreadKind {
     /// Runs a whole control plane, where the program has no runtime for it.
     Plane,
-    /// Runs what may block: opens the files of chardevs and, for such a plane, runs blocking handlers, resolves names, and so
-    /// on. On a runtime of the program's own the latter is done by the runtime's own blocking threads.
+    /// Runs what may block: opens the files of chardevs, runs blocking handlers, resolves names, and so on.
     Blocking,
     /// An iothread: serves devices.
     IoThread,
@@ -85,9 +86,18 @@ type Hook = Arc<dyn Fn(ThreadKind, &str) + Send + Sync>;
 /// assert_eq!(started.recv()?, (ThreadKind::Helper, "adds".to_owned()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Starter {
     hook: Option<Hook>,
+    apart_name: Arc<str>,
+    apart: Arc<apart::Threads>,
+}
+
+impl Default for Starter {
+    /// Without a hook.
+    fn default() -> Self {
+        Self { hook: None, apart_name: "blocking".into(), apart: Arc::default() }
+    }
 }
 
 impl Starter {
@@ -95,7 +105,14 @@ impl Starter {
     ///
     /// A hook that panics ends the thread before it has begun; whoever waits for it is told.
     pub fn new(hook: impl Fn(ThreadKind, &str) + Send + Sync + 'static) -> Self {
-        Self { hook: Some(Arc::new(hook)) }
+        Self { hook: Some(Arc::new(hook)), ..Self::default() }
+    }
+
+    /// What the threads of [`apart`](Self::apart) are called: `blocking` by default.
+    #[must_use]
+    pub fn apart_name(mut self, name: &str) -> Self {
+        self.apart_name = name.into();
+        self
     }
 
     /// Starts a thread.

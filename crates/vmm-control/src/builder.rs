@@ -297,6 +297,7 @@ impl Builder {
     /// runtime.
     pub fn build(self) -> Result<ControlPlane, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let starter = self.starter.apart_name(&format!("{}-io", self.thread_name));
         let own_events: Vec<_> = self.events.iter().map(EventSpec::name).collect();
         let events: Vec<_> = commands::events().into_iter().chain(self.events).collect();
         let hub = EventHub::new(events.iter().cloned())?;
@@ -320,8 +321,8 @@ impl Builder {
             monitors,
             acceptors: self.acceptors,
             test_commands: self.test_commands,
-            _announced: fd_closer::announce_to(self.starter.clone()),
-            starter: self.starter,
+            _announced: fd_closer::announce_to(starter.clone()),
+            starter: starter.clone(),
             objects,
             iothreads,
             machine: self.machine,
@@ -352,6 +353,7 @@ impl Builder {
         let router = Router::builder()
             .authority(Arc::new(authority))
             .permit(permit.clone())
+            .starter(starter)
             .commands(commands::commands(&shared));
         #[cfg(feature = "hmp")]
         let router = router.command(commands::human_monitor_command(&human));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Duration;
@@ -313,22 +314,40 @@ impl ControlPlane {
         // Before the sessions are waited for: one may be waiting for a chardev.
         self.chardevs().close();
         futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
-        // Threads are waited for, which a runtime's worker must not, and a device's call that does not end for so long only.
-        // The runtime need not have a clock.
+        // An object's end may take as long as it likes, and is waited for so long only. The runtime need not have a clock, nor a
+        // blocking thread left.
         let handle = self.handle.clone();
-        let (done, wait) = mpsc::channel();
-        let clear = move || {
-            handle.objects().clear();
-            let _ = done.send(());
+        let wait = move || {
+            let (done, end) = mpsc::channel();
+            let cleared = move || {
+                let _ = done.send(());
+            };
+            handle.clear(cleared)?;
+            end.recv_timeout(CLEARING).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
         };
-        let starter = self.handle.threads().clone();
-        if starter.start(ThreadKind::Helper, "plane-end", clear).is_err() {
-            return;
+        match self.handle.threads().apart(wait).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => tracing::error!(%error, "the plane's objects have not ended yet"),
         }
-        let waited = tokio::task::spawn_blocking(move || wait.recv_timeout(CLEARING)).await;
-        if !matches!(waited, Ok(Ok(()))) {
-            tracing::error!("an object of the plane does not end; it is left to itself");
+    }
+}
+
+impl PlaneHandle {
+    /// Takes out objects and iothreads, and drops them on a thread that may wait for them, which calls `done` then. Where the
+    /// system has none, they are waited for here.
+    fn clear(&self, done: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let (objects, iothreads) = (self.objects().take_all(), self.iothreads().take_all());
+        if objects.is_empty() && iothreads.is_empty() {
+            done();
+            return Ok(());
         }
+        let clear = move || {
+            // Exports use iothreads.
+            drop(objects);
+            drop(iothreads);
+            done();
+        };
+        self.threads().start(ThreadKind::Helper, "plane-end", clear).map(drop)
     }
 }
 
@@ -336,13 +355,16 @@ impl ControlPlane {
 const CLEARING: Duration = Duration::from_secs(2);
 
 impl Drop for ControlPlane {
-    /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it.
+    /// Everything goes with the plane; [`close`](ControlPlane::close) is for those who want to wait for it. Only where the system
+    /// has no thread to spare, objects and iothreads are waited for here.
     fn drop(&mut self) {
         self.core.close();
         self.handle.0.monitors.take_all();
         self.chardevs().close();
-        // Objects hold parts of the plane, which hold the tree.
-        self.handle.objects().clear();
+        // Objects hold parts of the plane, which hold the tree; their threads are waited for, where that harms nobody.
+        if let Err(error) = self.handle.clear(|| ()) {
+            tracing::error!(%error, "there was no thread for the end of the plane's objects");
+        }
     }
 }
 

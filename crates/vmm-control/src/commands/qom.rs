@@ -5,7 +5,7 @@ use std::sync::Arc;
 use qmp_command::arguments::Parts;
 use qmp_command::layers::authorize::log_refusal;
 use qmp_command::schema::{TypeRef, Types};
-use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
+use qmp_command::{Command, CommandError, CommandResult, Context, QapiType, apart};
 use qmp_protocol::{ErrorClass, Object, Value};
 use serde::{Deserialize, Serialize};
 
@@ -155,22 +155,19 @@ fn no_property(node: &Node, property: &str) -> CommandError {
 }
 
 fn qom_set(plane: &Arc<Shared>) -> Command {
-    let objects = plane.objects.clone();
+    let (objects, starter) = (plane.objects.clone(), plane.starter.clone());
     // Raw: a value of any type is handed on as it came.
     Command::new("qom-set").doc("Changes a property of an object.").allow_preconfig().asks_type().raw_handler(
         Set::describe,
         move |context: Context, arguments: Object| {
-            let objects = objects.clone();
+            let (objects, starter) = (objects.clone(), starter.clone());
             async move {
                 let mut parts = Parts::new(arguments);
                 let Get { path, property } = parts.take()?;
                 let value = parts.take_any(&["value"])?;
                 parts.finish()?;
                 // What it sets in motion may block.
-                let set = move || set(&objects, &context, &path, &property, value);
-                tokio::task::spawn_blocking(set)
-                    .await
-                    .map_err(|_| CommandError::generic("The command failed unexpectedly"))?
+                apart(&starter, move || set(&objects, &context, &path, &property, value)).await
             }
         },
     )

@@ -173,6 +173,10 @@ impl<S> Shared<S> {
         let waiting = {
             let mut calls = self.lock();
             calls.ended = true;
+            if !calls.waiting.is_empty() {
+                // It stays open, and in the loop's epoll set, as long as there is a handle. It holds 1: this cannot fail.
+                let _ = rustix::io::read(&self.ready, &mut [0; 8]);
+            }
             std::mem::take(&mut calls.waiting)
         };
         drop(waiting);
@@ -212,7 +216,9 @@ impl<S> MachineQueue<S> {
 
     /// The next call, if one waits. Never waits itself.
     ///
-    /// From the first call on, the calling thread is the one that must not wait for a plane.
+    /// From the first call on, the calling thread is the one that must not wait for a plane, and is refused
+    /// ([`HostingError::InLoop`](super::HostingError::InLoop)). Before that it is not known: a thread that is going to take the
+    /// calls must not wait for one that ends up here (an initial `cont`, say), as nobody takes it.
     pub fn try_next(&mut self) -> Option<Call<S>> {
         let this = thread::current().id();
         if self.driven_by != Some(this) {

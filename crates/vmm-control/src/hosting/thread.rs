@@ -112,11 +112,12 @@ impl Builder {
         let (jobs, queue) = unbounded_channel();
         let ((begun, begins), (ends, ended)) = (mpsc::channel(), oneshot::channel());
         let requested = shutdown.clone();
+        let dies = Dies { handle: handle.clone(), requested: requested.clone() };
         let body = move || {
             // Whoever waits for it may have gone.
             let _ = begun.send(());
             place.serve(queue, &requested);
-            drop(ends);
+            drop((dies, ends));
         };
         let thread = starter.start(ThreadKind::Plane, &name, body)?;
         begins.recv().map_err(|_| StartError::Hook)?;
@@ -138,13 +139,36 @@ impl Place {
 
     /// Runs the plane until nobody has jobs for it any more, then ends it.
     fn serve(mut self, queue: UnboundedReceiver<Job>, requested: &OwnedFd) {
-        let (Some(plane), Some(runtime)) = (self.plane.take(), self.runtime.take()) else { return };
-        runtime.block_on(async {
-            run_jobs(&plane, queue, requested).await;
-            plane.end().await;
-        });
-        drop(plane);
-        runtime.shutdown_timeout(HANDLERS);
+        if let (Some(plane), Some(runtime)) = (&self.plane, &self.runtime) {
+            let threads = plane.handle().threads().clone();
+            runtime.block_on(async {
+                run_jobs(plane, queue, requested).await;
+                plane.end().await;
+            });
+            drop(self.plane.take());
+            if let Some(runtime) = self.runtime.take() {
+                runtime.shutdown_timeout(HANDLERS);
+            }
+            if !threads.join_apart(HANDLERS) {
+                tracing::error!("a blocking handler of the plane does not end; it is left to itself");
+            }
+        }
+    }
+}
+
+/// Tells those who wait for the plane's thread that it is dying: of a panic that was not caught.
+struct Dies {
+    handle: PlaneHandle,
+    requested: Arc<OwnedFd>,
+}
+
+impl Drop for Dies {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("the plane's thread panicked");
+            self.handle.shut_down(ShutdownCause::HostError);
+            request(&self.requested);
+        }
     }
 }
 
@@ -158,12 +182,17 @@ impl Drop for Place {
     }
 }
 
+/// Makes the descriptor readable.
+fn request(requested: &OwnedFd) {
+    // It holds 0 or 1, so there is room for 1: this cannot fail.
+    let _ = rustix::io::write(requested, &1_u64.to_ne_bytes());
+}
+
 async fn run_jobs(plane: &ControlPlane, mut queue: UnboundedReceiver<Job>, requested: &OwnedFd) {
     let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + '_>>> = FuturesUnordered::new();
     running.push(Box::pin(async {
         plane.shutdown_requested().await;
-        // It holds 0, so there is room for 1: this cannot fail.
-        let _ = rustix::io::write(requested, &1_u64.to_ne_bytes());
+        request(requested);
     }));
     loop {
         tokio::select! {
@@ -234,7 +263,8 @@ impl PlaneThread {
         may_wait(self.id())?;
         let (done, result) = mpsc::channel();
         self.submit(async move |plane: &ControlPlane| {
-            let _ = done.send(AssertUnwindSafe(job(plane)).catch_unwind().await);
+            // It may panic before it has a future, too.
+            let _ = done.send(AssertUnwindSafe(async { job(plane).await }).catch_unwind().await);
         });
         match result.recv() {
             Ok(Ok(value)) => Ok(value),
@@ -250,7 +280,8 @@ impl PlaneThread {
         F: AsyncFnOnce(&ControlPlane) -> T + Send + 'static,
     {
         self.submit(async move |plane: &ControlPlane| {
-            if AssertUnwindSafe(job(plane)).catch_unwind().await.is_err() {
+            let run = async { drop(job(plane).await) };
+            if AssertUnwindSafe(run).catch_unwind().await.is_err() {
                 tracing::error!("a job of the plane's thread panicked");
             }
         });
@@ -276,7 +307,8 @@ impl PlaneThread {
         self.handle.shut_down(cause);
     }
 
-    /// Waits until somebody asks the program to end: `quit` on a monitor, or [`shut_down`](Self::shut_down).
+    /// Waits until somebody asks the program to end: `quit` on a monitor, or [`shut_down`](Self::shut_down). Should the plane's
+    /// thread die, that is a [`HostError`](ShutdownCause::HostError).
     ///
     /// # Errors
     /// That this thread must not wait.

@@ -151,11 +151,25 @@ impl Objects {
         Err(AttachError::Duplicate { name: name.to_owned(), parent: parent.type_name.clone() })
     }
 
-    /// Drops everything that users and authors put here. Objects hold the plane's parts, and those hold the tree.
-    pub(crate) fn clear(&self) {
-        for node in self.root.drain() {
-            clear(&node);
-        }
+    /// Takes out everything that users and authors put here: it is dropped with what comes back. Objects hold the plane's parts,
+    /// and those hold the tree.
+    pub(crate) fn take_all(&self) -> Taken {
+        Taken(self.root.drain())
+    }
+}
+
+/// What was in a tree.
+pub(crate) struct Taken(Vec<Arc<Node>>);
+
+impl Taken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.iter().for_each(clear);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 use vmm_control::hosting::{BlockingSession, Call, HostingError, MachineQueue, PlaneThread};
 use vmm_control::{Command, Context, ControlPlane};
@@ -53,6 +54,24 @@ fn when_the_loop_ends_its_calls_fail_and_so_do_later_ones() {
     }
     // What it was is still known.
     plane.connect().call("query-status", &()).unwrap();
+    plane.close();
+}
+
+#[test]
+fn a_queue_that_is_dropped_wakes_no_loop_any_more() {
+    let calls = queue();
+    let plane = plane(&calls);
+    let client = failing(plane.connect(), "stop");
+    // It stays in the epoll set of the loop by this.
+    let fd = std::os::fd::AsFd::as_fd(&calls).try_clone_to_owned().unwrap();
+    let ready = |wait| {
+        let wait = Timespec { tv_sec: wait, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&wait)).unwrap() > 0
+    };
+    assert!(ready(20));
+    drop(calls);
+    assert!(!ready(0));
+    client.join().unwrap();
     plane.close();
 }
 

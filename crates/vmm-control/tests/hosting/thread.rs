@@ -92,6 +92,47 @@ fn a_job_that_panics_costs_its_caller_only() {
 }
 
 #[test]
+#[expect(
+    clippy::unused_async,
+    clippy::manual_async_fn,
+    reason = "a job may be a closure that makes a future, and panic before"
+)]
+fn a_job_may_panic_before_it_has_a_future() {
+    let plane = started("t-early");
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        plane.run(|_: &ControlPlane| -> std::future::Ready<()> { panic!("early") })
+    }));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"early"));
+    plane.spawn(|_: &ControlPlane| -> std::future::Ready<()> { panic!("early") });
+    assert_eq!(plane.run(async |_| 1).unwrap(), 1);
+    plane.close();
+}
+
+/// Panics when it is dropped, which a job's panic should not.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a panic that panics");
+    }
+}
+
+#[test]
+fn who_waits_for_the_end_is_told_when_the_thread_dies() {
+    let plane = started("t-dies");
+    let waiter = {
+        plane.spawn(async |_| std::panic::panic_any(Bomb));
+        plane.shutdown_requested()
+    };
+    assert_eq!(waiter.unwrap(), ShutdownCause::HostError);
+    let fd = plane.shutdown_fd();
+    let second = Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&second)).unwrap(), 1);
+    until("its threads go", || threads("t-dies").is_empty());
+    plane.close();
+}
+
+#[test]
 fn its_own_thread_is_not_made_to_wait_for_itself() {
     let plane = Arc::new(started("t-self"));
     let (mut session, again) = (plane.connect(), plane.clone());

@@ -8,6 +8,7 @@ mod building;
 mod chardevs;
 mod clients;
 mod devices;
+mod ends;
 mod fds;
 mod features;
 #[cfg(feature = "hmp")]

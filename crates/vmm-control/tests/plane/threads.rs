@@ -43,8 +43,10 @@ async fn each_thread_is_announced_with_its_signals_blocked() {
     let mut seen = seen.lock().unwrap().clone();
     seen.retain(|(kind, ..)| *kind != ThreadKind::FdCloser);
     let kinds: Vec<_> = seen.iter().map(|(kind, name, _)| (*kind, name.as_str())).collect();
-    let (helper, iothread) = (ThreadKind::Helper, ThreadKind::IoThread);
-    assert_eq!(kinds, [(iothread, "IO io0"), (helper, "prealloc"), (helper, "plane-end")]);
+    let (blocking, name) = (ThreadKind::Blocking, "vmm-control-io");
+    let iothread = [(blocking, name), (ThreadKind::IoThread, "IO io0")];
+    let memory = [(blocking, name), (ThreadKind::Helper, "prealloc")];
+    assert_eq!(kinds, [iothread, memory, [(blocking, name), (ThreadKind::Helper, "plane-end")]].concat());
     // HUP, INT, USR1, USR2, ALRM, TERM, CHLD.
     let some = [1, 2, 10, 12, 14, 15, 17].into_iter().fold(0, |bits, signal| bits | 1_u64 << (signal - 1));
     assert!(seen.iter().all(|(.., blocked)| blocked & some == some), "{seen:x?}");

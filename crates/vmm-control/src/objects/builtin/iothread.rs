@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iothread::{Builder, IoThread, IoThreads, Properties};
-use qmp_command::{CommandError, CommandResult, Context, QapiType};
+use qmp_command::{CommandResult, Context, QapiType, apart};
 use serde::{Deserialize, Serialize};
+use thread_start::Starter;
 
 use crate::objects::{Creation, Object, ObjectType};
 
@@ -83,6 +84,7 @@ const SETTABLE: [&str; iothread::PROPERTY_NAMES.len() + 1] = {
 pub struct IoThreadObject {
     id: String,
     threads: Arc<IoThreads>,
+    starter: Starter,
     initial: Mutex<Initial>,
 }
 
@@ -103,7 +105,12 @@ pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
             initial.values.set(name, value.as_i64().unwrap_or_default())?;
         }
         initial.cpu_affinity = properties.cpu_affinity.unwrap_or_default();
-        Ok(IoThreadObject { id: creation.id.clone(), threads: threads.clone(), initial: Mutex::new(initial) })
+        Ok(IoThreadObject {
+            id: creation.id.clone(),
+            threads: threads.clone(),
+            starter: creation.plane.threads().clone(),
+            initial: Mutex::new(initial),
+        })
     };
     ObjectType::new("iothread", create)
         .doc("A dedicated thread that serves devices.")
@@ -149,9 +156,9 @@ impl Object for IoThreadObject {
         // Starting a thread waits for it, which a runtime's worker must not.
         let start = move || {
             let builder: Builder = IoThread::builder(format!("IO {id}")).properties(values);
-            threads.add(&id, builder.cpu_affinity(cpu_affinity).starter(starter))
+            Ok(threads.add(&id, builder.cpu_affinity(cpu_affinity).starter(starter))?)
         };
-        Ok(tokio::task::spawn_blocking(start).await.map_err(|_| closing())??)
+        apart(creation.plane.threads(), start).await
     }
 
     fn in_use(&self) -> bool {
@@ -159,16 +166,16 @@ impl Object for IoThreadObject {
     }
 
     async fn delete(&self, _: &Context) -> CommandResult<()> {
-        let thread = match self.threads.remove(&self.id) {
-            Ok(thread) => thread,
-            Err(iothread::Error::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let (threads, id) = (self.threads.clone(), self.id.clone());
+        // Likewise: dropping it joins it. Without a thread for that it stays where it is.
+        let stop = move || match threads.remove(&id) {
+            Ok(thread) => {
+                drop(thread);
+                Ok(())
+            }
+            Err(iothread::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         };
-        // Likewise: dropping it joins it.
-        tokio::task::spawn_blocking(move || drop(thread)).await.map_err(|_| closing())
+        apart(&self.starter, stop).await
     }
-}
-
-fn closing() -> CommandError {
-    CommandError::generic("The runtime is shutting down")
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::Advice;
-use qmp_command::{CommandError, CommandResult, QapiType};
+use qmp_command::{CommandError, CommandResult, QapiType, apart};
 use qmp_protocol::ErrorClass;
 use serde::{Deserialize, Serialize};
 use thread_start::Starter;
@@ -373,11 +373,11 @@ impl Backend {
     async fn allocate(&self, creation: &Creation) -> CommandResult<()> {
         let properties = self.lock().properties.clone();
         let (memfd, id, starter) = (self.memfd, creation.id.clone(), self.starter.clone());
-        let allocated = tokio::task::spawn_blocking(move || match memfd {
+        let allocated = apart(&self.starter, move || match memfd {
             Some(memfd) => map_memfd(memfd, &properties, &starter),
             None => map_ram(&id, &properties, &starter),
         });
-        let memory = allocated.await.map_err(|_| CommandError::generic("The runtime is shutting down"))??;
+        let memory = allocated.await?;
         self.lock().memory = Some(Arc::new(memory));
         Ok(())
     }

@@ -10,7 +10,7 @@ mod properties;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use qmp_command::{CommandError, CommandResult, Context};
+use qmp_command::{CommandError, CommandResult, Context, apart};
 use vfio_user_server::context::{Event, Handle};
 
 pub use self::properties::{VfioUserDma, VfioUserServerProperties};
@@ -35,7 +35,7 @@ pub struct VfioUserServer {
     properties: VfioUserServerProperties,
     mark: Mark,
     /// There from its completion until it is deleted.
-    export: Mutex<Option<Export>>,
+    export: Arc<Mutex<Option<Export>>>,
     /// For what is done when it goes.
     plane: PlaneHandle,
 }
@@ -48,7 +48,7 @@ pub(crate) fn vfio_user_server() -> ObjectType {
             id: creation.id.clone(),
             properties: properties.settle(),
             mark: Mark::default(),
-            export: Mutex::default(),
+            export: Arc::default(),
             plane: creation.plane.clone(),
         })
     })
@@ -101,13 +101,13 @@ impl Object for VfioUserServer {
             on_event: Box::new(self.listener(creation, &slot)),
         };
         // It binds, and may start a thread.
-        let started = tokio::task::spawn_blocking(move || Export::start(setup));
-        *self.lock() = Some(started.await.map_err(|_| closing())??);
+        let started = apart(creation.plane.threads(), move || Export::start(setup)).await?;
+        *self.lock() = Some(started);
         Ok(())
     }
 
     async fn delete(&self, _: &Context) -> CommandResult<()> {
-        self.end().await;
+        self.end().await?;
         shut_down_after_last(self.plane.shared());
         Ok(())
     }
@@ -124,13 +124,16 @@ impl VfioUserServer {
         self.lock().as_ref().map(|export| look(export.handle(), export.thread()))
     }
 
-    /// Stops serving, and gives the device back.
-    async fn end(&self) {
-        let export = self.lock().take();
-        // It waits for the iothread.
-        if tokio::task::spawn_blocking(move || drop(export)).await.is_err() {
-            tracing::error!(id = self.id, "the export did not end");
-        }
+    /// Stops serving, and gives the device back. It waits for the iothread; without a thread for that, it goes on as it is.
+    async fn end(&self) -> CommandResult<()> {
+        let export = self.export.clone();
+        let end = move || {
+            // Nobody else is kept waiting for the lock.
+            let export = export.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(export);
+            Ok(())
+        };
+        apart(self.plane.threads(), end).await
     }
 
     /// What is done on the iothread when something happens.
@@ -201,7 +204,11 @@ fn delete_soon(plane: &Arc<Shared>, id: &str, mark: &Mark) {
             tracing::warn!(id, "it is in use, and stays without a client");
             return;
         }
-        server.end().await;
+        if let Err(error) = server.end().await {
+            node.cancel_removal();
+            tracing::error!(id, "the export does not end: {error}");
+            return;
+        }
         objects.objects().detach(&node);
         if let Some(plane) = weak.upgrade() {
             shut_down_after_last(&plane);
@@ -229,8 +236,4 @@ fn shut_down_after_last(plane: &Arc<Shared>) {
 
 fn busy() -> CommandError {
     CommandError::generic("vfu: Unable to set device property - server busy")
-}
-
-fn closing() -> CommandError {
-    CommandError::generic("The runtime is shutting down")
 }

@@ -1,0 +1,86 @@
+//! What a plane needs threads for: without any it says so, and its end waits for nobody's.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vmm_control::{Command, CommandError, Context, ControlPlane, RunState};
+
+use crate::support::{PATIENCE, Toy};
+
+#[tokio::test]
+async fn without_a_thread_a_command_fails_with_its_reason() {
+    let blocks = Command::new("x-block").blocking(|_: Context, (): ()| Ok::<_, CommandError>(1_u8));
+    // No system starts a thread whose name holds this.
+    let builder = ControlPlane::builder(Toy::new(RunState::Running)).thread_name("\0");
+    let plane = builder.command(blocks).build().unwrap();
+    let session = plane.connect();
+    for (command, arguments) in [
+        ("x-block", json!({})),
+        ("object-add", json!({"qom-type": "iothread", "id": "x"})),
+        ("object-add", json!({"qom-type": "memory-backend-ram", "id": "x", "size": 65536})),
+        ("qom-set", json!({"path": "/machine", "property": "type", "value": 1})),
+    ] {
+        let error = session.call(command, &arguments).await.unwrap_err().to_string();
+        assert!(error.contains("No thread could be started: "), "{command}: {error}");
+    }
+    // The next ones do not find anything of it.
+    let listed: serde_json::Value = session.execute("qom-list", &json!({"path": "/objects"})).await.unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    plane.close().await;
+}
+
+#[test]
+fn closing_needs_none_of_the_runtimes_blocking_threads() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (release, released) = mpsc::channel::<()>();
+    let start = Instant::now();
+    runtime.block_on(async {
+        drop(tokio::task::spawn_blocking(move || released.recv_timeout(PATIENCE)));
+        let plane = ControlPlane::builder(Toy::new(RunState::Running)).build().unwrap();
+        plane.connect().call("object-add", &json!({"qom-type": "iothread", "id": "x"})).await.unwrap();
+        plane.close().await;
+    });
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    drop(release);
+}
+
+/// A plane with an iothread that is busy until the channel hangs up.
+async fn busy() -> (ControlPlane, mpsc::Sender<()>, mpsc::Receiver<()>) {
+    let plane = ControlPlane::builder(Toy::new(RunState::Running)).build().unwrap();
+    plane.connect().call("object-add", &json!({"qom-type": "iothread", "id": "x"})).await.unwrap();
+    let ((release, released), (ended, ends)) = (mpsc::channel::<()>(), mpsc::channel());
+    let work = move |_: &mut iothread::Scope<'_>| {
+        let _ = released.recv_timeout(PATIENCE);
+        drop(ended);
+    };
+    plane.iothreads().with("x", |thread| thread.handle()).unwrap().run(work).unwrap();
+    (plane, release, ends)
+}
+
+#[tokio::test]
+async fn dropping_waits_for_no_iothread() {
+    let (plane, release, ends) = busy().await;
+    let start = Instant::now();
+    drop(plane);
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    drop(release);
+    assert_eq!(ends.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
+}
+
+#[tokio::test]
+async fn closing_waits_for_iothreads_whoever_keeps_a_handle() {
+    let (plane, release, _) = busy().await;
+    let (handle, session) = (plane.handle(), plane.connect());
+    let tid = handle.iothreads().list()[0].thread_id;
+    let releaser = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(release);
+    });
+    plane.close().await;
+    assert!(!std::path::Path::new(&format!("/proc/self/task/{tid}")).exists());
+    assert!(handle.iothreads().list().is_empty());
+    drop((handle, session));
+    releaser.join().unwrap();
+}
