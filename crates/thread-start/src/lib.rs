@@ -103,7 +103,8 @@ impl Default for Starter {
 impl Starter {
     /// Threads that run `hook` as they start, with their kind and their name (of which the kernel shows the first 15 bytes).
     ///
-    /// A hook that panics ends the thread before it has begun; whoever waits for it is told.
+    /// A hook that panics ends the thread before it has begun; whoever joins it is told. The thread keeps nothing of the hook once
+    /// that has returned.
     pub fn new(hook: impl Fn(ThreadKind, &str) + Send + Sync + 'static) -> Self {
         Self { hook: Some(Arc::new(hook)), ..Self::default() }
     }
@@ -182,6 +183,8 @@ impl Starter {
         let (starter, own_name) = (self.clone(), name.to_owned());
         let announced = move || {
             starter.announce(kind, &own_name);
+            // What the hook has is not kept for as long as the thread lives.
+            drop((starter, own_name));
             body()
         };
         Ok((builder.name(name.to_owned()), announced))

@@ -76,3 +76,21 @@ fn a_name_that_the_system_cannot_take_is_an_error() {
     let error = Starter::default().start(ThreadKind::Helper, "a\0b", || ()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }
+
+#[test]
+fn a_thread_keeps_nothing_of_its_hook() {
+    let (kept, (sender, receiver)) = (Arc::new(()), std::sync::mpsc::channel::<()>());
+    let captured = kept.clone();
+    let starter = Starter::new(move |_, _| _ = &captured);
+    let (begun, begins) = std::sync::mpsc::channel();
+    let body = move || {
+        begun.send(()).unwrap();
+        receiver.recv().unwrap_err()
+    };
+    let thread = starter.start(ThreadKind::Helper, "stays", body).unwrap();
+    begins.recv().unwrap();
+    drop(starter);
+    assert_eq!(Arc::strong_count(&kept), 1, "the thread is there, and its hook is not");
+    drop(sender);
+    thread.join().unwrap();
+}
