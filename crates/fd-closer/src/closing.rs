@@ -1,21 +1,15 @@
 //! A descriptor that is to be closed.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use budget::Charge;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg, sockopt,
-};
+use rustix::net::{AddressFamily, RecvFlags, ReturnFlags, sockopt};
 
 use crate::kind::{self, Kind};
 use crate::pool;
 use crate::queues::Owner;
-
-/// The most descriptors that come at once: the kernel's SCM_MAX_FD.
-const AT_ONCE: usize = 253;
+use crate::receive::{MAX_FDS, receive};
 
 /// How many messages are read out of a connection before it is closed with what is left in it.
 const MESSAGES: usize = 1024;
@@ -87,27 +81,19 @@ fn peer(fd: BorrowedFd<'_>) -> Option<u32> {
 /// Takes what descriptors a socket still has in its queue, to which nothing more comes. Whether none is left there.
 fn empty(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> bool {
     let mut buffer = [0; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
     for _ in 0..MESSAGES {
         if !has_room(socket) {
             return false;
         }
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags) {
+        let (bytes, flags) = match receive(socket, &mut buffer, RecvFlags::DONTWAIT, fds) {
             Ok(received) => received,
             Err(Errno::INTR) => continue,
             Err(error) => return error == Errno::AGAIN,
         };
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                fds.extend(rights);
-            }
-        }
-        if received.flags.contains(ReturnFlags::CTRUNC) {
+        if flags.contains(ReturnFlags::CTRUNC) {
             return false;
         }
-        if received.bytes == 0 {
+        if bytes == 0 {
             return true;
         }
     }
@@ -119,5 +105,5 @@ fn has_room(socket: BorrowedFd<'_>) -> bool {
     let Ok(lowest) = rustix::io::fcntl_dupfd_cloexec(socket, 0) else { return false };
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let next = u64::try_from(lowest.as_raw_fd()).unwrap_or_default();
-    most.is_none_or(|most| next + (AT_ONCE as u64) < most)
+    most.is_none_or(|most| next + (MAX_FDS as u64) < most)
 }
