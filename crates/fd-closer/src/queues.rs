@@ -16,7 +16,7 @@ pub(crate) const PER_USER: usize = 64;
 /// Threads that may close for all clients at once.
 pub(crate) const PER_ALL: usize = 960;
 
-/// Closes that may be under way at once before all further ones wait. Those above [`PER_ALL`] are for the process's own.
+/// Closes that may be under way at once before all further ones wait. Those above 960 are for the process's own.
 pub const MAX_THREADS: usize = 1024;
 
 /// Who is to blame when a close takes long.
