@@ -149,6 +149,38 @@ fn a_pipe_in_a_set_blocks_and_is_not_read() {
     });
 }
 
+/// A monitor's chardev notes each reply in a pipe or a fifo that is full, and that its sender makes block.
+#[test]
+fn a_log_in_a_set_blocks_and_is_not_read() {
+    attack(|scene| {
+        let mut client = scene.client();
+        let path = scene.path("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &*path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let fifo = open_file(Path::new(&path), OFlags::RDWR).unwrap();
+        let (pipe_end, pipe) = std::io::pipe().unwrap();
+        for log in [OwnedFd::from(pipe), fifo] {
+            client.call_with_fds("add-fd", json!({"fdset-id": 3}), &[log.as_fd()]).unwrap();
+            let mut own = listener_on("own", &scene.path("own.sock"));
+            own["backend"]["data"]["logfile"] = json!("/dev/fdset/3");
+            done(&mut client, "chardev-add", own);
+            done(&mut client, "remove-fd", json!({"fdset-id": 3}));
+            done(&mut client, "object-add", monitor_on("own-monitor", "own"));
+            rustix::io::ioctl_fionbio(&log, true).unwrap();
+            while rustix::io::write(&log, &[b'x'; 4096]).is_ok() {}
+            let blocks = blocking(&log);
+            let mut other = Client::connect(Path::new(&scene.path("own.sock"))).unwrap();
+            other.negotiate();
+            for _ in 0..50 {
+                other.run("query-name");
+            }
+            scene.hold();
+            drop((blocks, other));
+            without(&mut client);
+        }
+        drop(pipe_end);
+    });
+}
+
 #[test]
 fn a_socket_in_a_set_blocks_and_carries_descriptors() {
     attack(|scene| {
