@@ -49,6 +49,7 @@ test: python ## Everything that needs neither root nor KVM
 	$(CARGO) build -p vmmd
 	$(CARGO) test --workspace --all-targets --all-features
 	$(CARGO) test --workspace --doc --all-features
+	$(CARGO) test -p vmm-control
 
 .PHONY: hostile
 hostile: ## The suite of hostile clients against an optimised vmmd; ARGS=NAME for one case

@@ -42,7 +42,7 @@ use syn::{Data, DeriveInput, Error, Path, parse_quote};
 /// | `#[qapi(union = "TAG")]` | field | the field is the part of a flat union that the member `TAG` decides |
 /// | `#[qapi(tag_type = "..")]` | enum with a tag | the name of the tag's type; without it the enum's name and `Kind` |
 /// | `#[qapi(tag_enum = "..")]` | enum with a tag | the tag's type, where there is one already: an enum that has variants of the same names, and is read with `Deserialize` |
-/// | `#[qapi(crate = "..")]` | type | the path of `qmp_command`, for a crate that knows it, or `vmm_control`, by another name |
+/// | `#[qapi(crate = "..")]` | type | where the module `schema` of `qmp_command` is found when `vmm_control` has another name: `other_name::qmp_command` |
 ///
 /// What QAPI cannot say is refused where it stands: `flatten`, `alias`, `default`, `untagged`, `other`, generics,
 /// tuples. Types that have no description (maps, `usize`) are refused where they are used.
