@@ -6,8 +6,11 @@
 
 use std::cell::Cell;
 use std::io;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use vmm_control::ThreadKind;
@@ -16,6 +19,8 @@ use crate::sandbox::{self, Role};
 
 const WORKER: &str = "vmmd-worker";
 const BLOCKING: &str = "vmmd-blocking";
+/// How long workers may take to begin, on the busiest machine.
+const BEGINNING: Duration = Duration::from_secs(60);
 
 /// How many workers have had nothing to do for the first time.
 #[derive(Default)]
@@ -36,11 +41,31 @@ impl Idle {
         }
     }
 
-    fn wait_for(&self, all: usize) {
+    /// `false`: some have not begun in time.
+    fn wait_for(&self, all: usize) -> bool {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let reached = self.changed.wait_while(workers, |workers| *workers < all);
-        drop(reached.unwrap_or_else(PoisonError::into_inner));
+        let reached = self.changed.wait_timeout_while(workers, BEGINNING, |workers| *workers < all);
+        !reached.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
+}
+
+/// How many workers tokio will start.
+fn workers() -> usize {
+    let told = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|told| told.parse().ok());
+    told.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
+}
+
+/// Sees whether there is room for so many threads at once: where there is none, tokio panics and waits for ever for those of
+/// its workers that it has.
+fn probe(threads: usize) -> io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let _closed = gate.lock();
+        (0..threads).try_for_each(|_| {
+            let wait = || drop(gate.lock());
+            thread::Builder::new().name("vmmd-probe".to_owned()).spawn_scoped(scope, wait).map(drop)
+        })
+    })
 }
 
 /// Starts the runtime, with a worker for each CPU.
@@ -48,6 +73,7 @@ impl Idle {
 /// # Errors
 /// There is no room for its threads or descriptors.
 pub fn build() -> io::Result<Runtime> {
+    probe(workers())?;
     let (idle, built) = (Arc::new(Idle::default()), Arc::new(AtomicBool::new(false)));
     let (counted, later) = (idle.clone(), built.clone());
     let runtime = Builder::new_multi_thread()
@@ -62,7 +88,10 @@ pub fn build() -> io::Result<Runtime> {
         .on_thread_park(move || counted.count())
         .build()?;
     built.store(true, Relaxed);
-    idle.wait_for(runtime.metrics().num_workers());
+    if !idle.wait_for(runtime.metrics().num_workers()) {
+        runtime.shutdown_background();
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     Ok(runtime)
 }
 
