@@ -199,7 +199,16 @@ fn no_thread_for_anything() {
             assert!(std::process::Command::new("setpriv").args(as_user).status().unwrap().success());
         };
         limit("1");
-        // What may block waits for a thread; what waits for nobody goes on.
+        // What needs a thread fails with its reason; all else goes on.
+        for (command, arguments) in [
+            ("object-add", json!({"qom-type": "iothread", "id": "x"})),
+            ("object-add", json!({"qom-type": "memory-backend-ram", "id": "x", "size": 65536})),
+            ("qom-set", json!({"path": "/machine", "property": "type", "value": 1})),
+            ("chardev-add", file_on("f", "/dev/null")),
+        ] {
+            let refused = client.call(command, arguments).unwrap_err();
+            assert!(refused.desc.contains("Resource temporarily unavailable"), "{command}: {refused}");
+        }
         for number in 0..5 {
             let (fd, mut bomb) = Lingering::inside(1);
             client.getfd(&format!("bomb{number}"), &fd).unwrap();
