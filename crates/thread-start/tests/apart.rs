@@ -1,7 +1,5 @@
 //! What may block runs on a thread of its own, which ends with it.
 
-#![expect(clippy::unwrap_used, reason = "in helpers of tests, too, it is how a test fails")]
-
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;

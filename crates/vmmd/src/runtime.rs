@@ -81,7 +81,7 @@ pub fn build() -> io::Result<Runtime> {
         // Names are given by the thread that asks for another one, which is this one as long as the runtime is built.
         .thread_name_fn(move || if later.load(Relaxed) { BLOCKING } else { WORKER }.to_owned())
         .on_thread_start(|| {
-            let worker = std::thread::current().name() == Some(WORKER);
+            let worker = thread::current().name() == Some(WORKER);
             sandbox::enter(Role::Library(if worker { ThreadKind::Plane } else { ThreadKind::Blocking }));
         })
         // Only workers park.
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn name() -> Option<String> {
-        std::thread::current().name().map(str::to_owned)
+        thread::current().name().map(str::to_owned)
     }
 
     #[test]

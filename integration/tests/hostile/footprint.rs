@@ -61,7 +61,7 @@ impl Footprint {
         let mut new = threads(self.pid);
         new.retain(|thread| {
             let pooled = matches!(thread.name.as_str(), "fd-closer" | "vmmd-blocking");
-            !self.threads.contains(thread) && !(pooled && is_waiting(self.pid, &thread.id))
+            !(self.threads.contains(thread) || pooled && is_waiting(self.pid, &thread.id))
         });
         new
     }

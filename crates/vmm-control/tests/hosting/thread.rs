@@ -92,11 +92,6 @@ fn a_job_that_panics_costs_its_caller_only() {
 }
 
 #[test]
-#[expect(
-    clippy::unused_async,
-    clippy::manual_async_fn,
-    reason = "a job may be a closure that makes a future, and panic before"
-)]
 fn a_job_may_panic_before_it_has_a_future() {
     let plane = started("t-early");
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
