@@ -102,7 +102,7 @@ fmt: ## Format the code
 
 .PHONY: doc
 doc: ## The API documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
 
 .PHONY: reference
 reference: ## Write docs/REFERENCE.md anew

@@ -76,7 +76,7 @@ impl MonitorConfig {
         }
     }
 
-    /// A human monitor, with or without echo and editing. The core needs a [shell](Core::set_shell).
+    /// A human monitor, with or without echo and editing. The core needs a [shell](crate::Core::set_shell).
     #[cfg(feature = "human")]
     #[must_use]
     pub fn readline(mut self, echo: bool) -> Self {
