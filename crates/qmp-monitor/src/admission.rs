@@ -45,10 +45,12 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    pub(crate) fn of(connection: &chardev::Connection) -> Self {
+    /// `local_apart`: each of this host's addresses is a holder of its own, for tests, which have no other.
+    pub(crate) fn of(connection: &chardev::Connection, local_apart: bool) -> Self {
         let peer = connection.peer();
         match (connection.giver().or(peer.credentials), peer.ip) {
             (Some(credentials), _) => Self::User(credentials.uid),
+            (None, Some(ip)) if local_apart => Self::Host(ip),
             (None, Some(ip)) => Self::host(ip),
             (None, None) => Self::Unknown,
         }

@@ -26,6 +26,8 @@ struct Seated {
 /// Those who have places and those who wait.
 pub(crate) struct Places {
     max: usize,
+    /// See [`Holder::of`].
+    local_apart: bool,
     seated: Vec<Seated>,
     waiting: VecDeque<Connection>,
     /// One was turned away: the next client is looked at after this.
@@ -43,10 +45,21 @@ pub(crate) struct Settled {
 
 impl Places {
     /// The places of a front end, which gets a waiting room if it serves several.
-    pub(crate) fn new(front_end: &mut FrontEnd) -> Self {
+    pub(crate) fn new(front_end: &mut FrontEnd, local_apart: bool) -> Self {
         // One more, to see who is to be turned away.
         front_end.add_waiting_room(ROOM + 1);
-        Self { max: front_end.max_clients(), seated: Vec::new(), waiting: VecDeque::new(), pause: None }
+        Self {
+            max: front_end.max_clients(),
+            local_apart,
+            seated: Vec::new(),
+            waiting: VecDeque::new(),
+            pause: None,
+        }
+    }
+
+    /// Whose a connection is.
+    pub(crate) fn holder(&self, connection: &Connection) -> Holder {
+        Holder::of(connection, self.local_apart)
     }
 
     /// How many wait.
@@ -123,7 +136,7 @@ impl Places {
 
     fn waiters(&self) -> Vec<Waiter> {
         let waiter =
-            |waiting: &Connection| Waiter { holder: Holder::of(waiting), gone: waiting.has_hung_up() };
+            |waiting: &Connection| Waiter { holder: self.holder(waiting), gone: waiting.has_hung_up() };
         self.waiting.iter().map(waiter).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! A monitor on TCP, where each of a host's addresses is a holder of its own: 127.0.0.1, 127.0.0.2 and so on.
+//! A monitor on TCP, where each of this host's addresses is made a holder of its own: 127.0.0.1, 127.0.0.2 and so on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,7 +93,11 @@ pub(crate) async fn fixture(
     let chardev = Arc::new(chardev.unwrap());
     let at = chardev.local_addr().unwrap();
     let front_end = chardev.front_end(max_clients).unwrap();
-    let monitor = Some(Monitor::start(core.clone(), &configure(MonitorConfig::new("m")), front_end));
+    let monitor = Some(Monitor::start(
+        core.clone(),
+        &configure(MonitorConfig::new("m").local_addresses_apart()),
+        front_end,
+    ));
     Fixture { core, chardev, monitor, at, touched, gate, lines }
 }
 
