@@ -175,7 +175,7 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc features test abort-in-sandbox ## What CI runs
+ci: lint doc features test ## What CI runs; `make abort-in-sandbox` is beyond its time
 	@$(MAKE) -j 2 idle small-programs
 	@$(MAKE) guest-test-if-possible
 

@@ -75,8 +75,8 @@ fn every_thread_is_under_its_own_filter() {
     // Kernels before 5.9 do not tell.
     if main > 0 {
         assert!(filters("vmmd-worker") > main, "{threads:?}");
-        assert!(filters("vmmd-blocking") > main, "{threads:?}");
-        assert!(filters("IO io0") > filters("vmmd-blocking"), "{threads:?}");
+        // Started by a thread for what may block, which has gone, and which a worker had started.
+        assert!(filters("IO io0") > filters("vmmd-worker"), "{threads:?}");
         assert!(filters("CPU 0/vmmd") > main, "{threads:?}");
         assert!(filters("vmmd-log") > main, "{threads:?}");
         assert!(filters("fd-closer") > filters("vmmd-worker"), "{threads:?}");

@@ -156,7 +156,8 @@ fn a_log_in_a_set_blocks_and_is_not_read() {
         let mut client = scene.client();
         let path = scene.path("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &*path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let fifo = open_file(Path::new(&path), OFlags::RDWR).unwrap();
+        let keeper = open_file(Path::new(&path), OFlags::RDWR).unwrap();
+        let fifo = open_file(Path::new(&path), OFlags::WRONLY).unwrap();
         let (pipe_end, pipe) = std::io::pipe().unwrap();
         for log in [OwnedFd::from(pipe), fifo] {
             client.call_with_fds("add-fd", json!({"fdset-id": 3}), &[log.as_fd()]).unwrap();
@@ -177,7 +178,7 @@ fn a_log_in_a_set_blocks_and_is_not_read() {
             drop((blocks, other));
             without(&mut client);
         }
-        drop(pipe_end);
+        drop((pipe_end, keeper));
     });
 }
 

@@ -31,8 +31,8 @@ const STALL: Duration = Duration::from_millis(500);
 /// How much longer everything takes in a build without optimisation, by which both are multiplied: a turn of a session that
 /// floods has at most 32 requests, whatever each takes.
 static SLOWER: LazyLock<u32> = LazyLock::new(|| {
-    let unoptimised = program().parent().is_some_and(|folder| folder.ends_with("debug"));
-    if unoptimised { 10 } else { 1 }
+    let optimised = program().parent().is_some_and(|folder| folder.ends_with("release"));
+    if optimised { 1 } else { 30 }
 });
 
 /// What one round took.
