@@ -49,6 +49,9 @@ test: python ## Everything that needs neither root nor KVM
 	$(CARGO) build -p vmmd
 	$(CARGO) test --workspace --all-targets --all-features
 	$(CARGO) test --workspace --doc --all-features
+
+.PHONY: test-plain
+test-plain: ## The library's tests without any feature
 	$(CARGO) test -p vmm-control
 
 .PHONY: hostile
@@ -175,7 +178,7 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc features test ## What CI runs; `make abort-in-sandbox` is beyond its time
+ci: lint doc features test ## What CI runs; abort-in-sandbox and test-plain are beyond its time
 	@$(MAKE) -j 2 idle small-programs
 	@$(MAKE) guest-test-if-possible
 
