@@ -96,7 +96,7 @@ async fn a_giver_that_shuts_it_down() {
     let chardev = open(listener).await.unwrap();
     let mut front_end = chardev.front_end(4).unwrap();
     rustix::net::shutdown(&givers, rustix::net::Shutdown::Both).unwrap();
-    // Other tests of this process start threads too, one of which accepts.
+    // Other tests of this process have some that accept, one for each of their listeners.
     let accepting = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -105,7 +105,7 @@ async fn a_giver_that_shuts_it_down() {
     // It is tried again and again, after pauses of a second: time is the runtime's own, which jumps over them.
     let wait = std::time::Duration::from_secs(30);
     assert!(tokio::time::timeout(wait, front_end.next()).await.is_err());
-    assert!(accepting() <= 2);
+    assert!(accepting() <= 5);
     // What is handed in comes all the same.
     let (ours, _theirs) = UnixStream::pair().unwrap();
     chardev.attach(OwnedFd::from(ours), None).unwrap();
