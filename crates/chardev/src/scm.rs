@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -81,7 +81,7 @@ pub(crate) fn take(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Taken> {
 /// `EMFILE` when there is not room for all of them, as far as can be told beforehand: nothing is taken then. What the kernel
 /// cannot hand over it closes on this thread, and a close can block.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
-    if room_is_scarce(fd) && !fit(fd, buf)? {
+    if !fd_closer::has_room(fd) && !fit(fd, buf)? {
         return Err(Errno::MFILE.into());
     }
     let before = fds.len();
@@ -92,15 +92,6 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>
         fd_closer::close_all(fds.split_off(before));
     }
     Ok(Received { len: bytes, fds: fds.len() > before, truncated })
-}
-
-/// Whether this process may soon have no room for another [`MAX_FDS`] descriptors. The lowest number that is free tells,
-/// unless there are many gaps above it.
-fn room_is_scarce(fd: BorrowedFd<'_>) -> bool {
-    let Ok(lowest) = rustix::io::fcntl_dupfd_cloexec(fd, 0) else { return true };
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let next = u64::try_from(lowest.as_raw_fd()).unwrap_or_default();
-    most.is_some_and(|most| next + MAX_FDS as u64 >= most)
 }
 
 /// Whether there is room for the descriptors that are to be received. They are, as a look, whose copies are closed again: the

@@ -1,6 +1,6 @@
 //! A descriptor that is to be closed.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use budget::Charge;
 use rustix::io::Errno;
@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, RecvFlags, ReturnFlags, sockopt};
 use crate::kind::{self, Kind};
 use crate::pool;
 use crate::queues::Owner;
-use crate::receive::{MAX_FDS, receive};
+use crate::receive::{has_room, receive};
 
 /// How many messages are read out of a connection before it is closed with what is left in it.
 const MESSAGES: usize = 1024;
@@ -98,12 +98,4 @@ fn empty(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> bool {
         }
     }
     false
-}
-
-/// Whether as many descriptors as can come at once would find room. The kernel closes what does not, on this thread.
-fn has_room(socket: BorrowedFd<'_>) -> bool {
-    let Ok(lowest) = rustix::io::fcntl_dupfd_cloexec(socket, 0) else { return false };
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let next = u64::try_from(lowest.as_raw_fd()).unwrap_or_default();
-    most.is_none_or(|most| next + (MAX_FDS as u64) < most)
 }

@@ -34,7 +34,7 @@ use closing::Closing;
 pub use hooks::{Announced, announce_to};
 pub use pool::IDLE;
 pub use queues::MAX_THREADS;
-pub use receive::{MAX_FDS, receive};
+pub use receive::{MAX_FDS, has_room, receive};
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///
@@ -68,9 +68,7 @@ pub fn close_listener(socket: OwnedFd) {
     }
     loop {
         match accept_with(&socket, SocketFlags::CLOEXEC) {
-            Ok(client) => {
-                close_connection(client);
-            }
+            Ok(client) => close_connection(client),
             Err(Errno::INTR) => {}
             // Nothing is left, and nothing will come.
             Err(Errno::AGAIN | Errno::INVAL) => return drop(socket),

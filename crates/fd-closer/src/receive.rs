@@ -13,7 +13,7 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
@@ -65,6 +65,17 @@ pub fn receive(
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
     Ok((received.bytes, received.flags))
+}
+
+/// Whether this process has room for another [`MAX_FDS`] descriptors, as many as one message can bring. What does not fit the
+/// kernel closes on the thread that receives, and a close can block. The lowest number that is free tells, unless there are
+/// many gaps above it; it is found by a duplicate of `fd`, for a moment.
+#[must_use]
+pub fn has_room(fd: BorrowedFd<'_>) -> bool {
+    let Ok(lowest) = rustix::io::fcntl_dupfd_cloexec(fd, 0) else { return false };
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let next = u64::try_from(lowest.as_raw_fd()).unwrap_or_default();
+    most.is_none_or(|most| next + (MAX_FDS as u64) < most)
 }
 
 /// The numbers in the messages that carry a descriptor of a process. Behind the last message there are zeros.
