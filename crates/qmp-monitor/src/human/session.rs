@@ -149,21 +149,9 @@ impl HumanSession {
             return Poll::Ready(end);
         }
         if turn == Turn::Over && self.writer.is_empty() {
-            return Poll::Ready(self.why_over());
+            return Poll::Ready(End::of(self.monitor_closes(), self.foreign, &self.state));
         }
         Poll::Pending
-    }
-
-    /// Why the session is over that has written everything.
-    fn why_over(&self) -> End {
-        match () {
-            () if self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire) => {
-                End::Closed
-            }
-            () if self.foreign => End::Foreign,
-            () if self.state.gives_way() => End::GaveWay,
-            () => End::Left,
-        }
     }
 
     /// Runs lines and takes keys, as far as it goes without waiting.
@@ -321,10 +309,12 @@ impl HumanSession {
         give_fds(&self.state, self.input.fds(), std::iter::empty());
     }
 
+    fn monitor_closes(&self) -> bool {
+        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
+    }
+
     fn is_closing(&self) -> bool {
-        self.core.events.is_closing()
-            || self.monitor_closing.load(Ordering::Acquire)
-            || self.state.gives_way()
+        self.monitor_closes() || self.state.gives_way()
     }
 }
 

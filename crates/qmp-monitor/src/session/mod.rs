@@ -110,6 +110,16 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Why a session is over that has written everything.
+    pub(crate) fn of(monitor_closes: bool, foreign: bool, state: &QmpSession) -> Self {
+        match () {
+            () if monitor_closes => Self::Closed,
+            () if foreign => Self::Foreign,
+            () if state.gives_way() => Self::GaveWay,
+            () => Self::Left,
+        }
+    }
+
     /// Whether the session was ended against its client's will.
     pub(crate) fn is_forced(&self) -> bool {
         matches!(self, Self::EventOverflow | Self::Stalled | Self::OverBudget | Self::Echo)
@@ -248,7 +258,7 @@ impl Session {
             return Poll::Ready(end);
         }
         if turn == Turn::Over && self.writer.is_empty() {
-            return Poll::Ready(self.why_over());
+            return Poll::Ready(End::of(self.monitor_closes(), self.foreign, &self.state));
         }
         Poll::Pending
     }
@@ -262,18 +272,6 @@ impl Session {
     /// Output above which nothing is read.
     fn mark(&self) -> usize {
         self.holdings.mark(self.core.limits.outbox)
-    }
-
-    /// Why the session is over that has written everything.
-    fn why_over(&self) -> End {
-        match () {
-            () if self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire) => {
-                End::Closed
-            }
-            () if self.foreign => End::Foreign,
-            () if self.state.gives_way() => End::GaveWay,
-            () => End::Left,
-        }
     }
 
     /// Runs commands and takes requests, as far as it goes without waiting.
@@ -446,10 +444,12 @@ impl Session {
         self.doomed = Some(end);
     }
 
+    fn monitor_closes(&self) -> bool {
+        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
+    }
+
     fn is_closing(&self) -> bool {
-        self.core.events.is_closing()
-            || self.monitor_closing.load(Ordering::Acquire)
-            || self.state.gives_way()
+        self.monitor_closes() || self.state.gives_way()
     }
 
     fn hang_up(&mut self) {
