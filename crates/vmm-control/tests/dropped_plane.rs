@@ -14,25 +14,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
-use vmm_control::{
-    Command, CommandResult, Context, ControlPlane, Machine, MonitorConfig, NamedFdsScope, RunState,
-};
-
-struct Toy;
-
-impl Machine for Toy {
-    fn run_state(&self) -> RunState {
-        RunState::Running
-    }
-
-    async fn stop(&self) -> CommandResult<()> {
-        Ok(())
-    }
-
-    async fn cont(&self) -> CommandResult<()> {
-        Ok(())
-    }
-}
+use vmm_control::{Command, Context, ControlPlane, MonitorConfig, NamedFdsScope, RunState, RunStateCell};
 
 fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -73,7 +55,7 @@ fn send_fds(client: &Client, text: &str) {
 /// A plane with two monitors, and on each of them clients that hold all that a client can hold.
 async fn live(directory: &Path) -> (ControlPlane, Vec<Client>) {
     let handles = Command::new("x-keeps-a-handle");
-    let plane = ControlPlane::builder(Toy)
+    let plane = ControlPlane::builder(RunStateCell::new(RunState::Running))
         .command_with(|plane| {
             let plane = plane.clone();
             handles.handler(move |_: Context, (): ()| {

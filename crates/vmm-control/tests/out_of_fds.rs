@@ -6,23 +6,7 @@ use std::fs::File;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use vmm_control::{CommandResult, ControlPlane, LocalError, Machine, RunState};
-
-struct Idle;
-
-impl Machine for Idle {
-    fn run_state(&self) -> RunState {
-        RunState::Running
-    }
-
-    async fn stop(&self) -> CommandResult<()> {
-        Ok(())
-    }
-
-    async fn cont(&self) -> CommandResult<()> {
-        Ok(())
-    }
-}
+use vmm_control::{ControlPlane, LocalError, RunState, RunStateCell};
 
 const LIMIT: u64 = 128;
 
@@ -30,7 +14,7 @@ const LIMIT: u64 = 128;
 async fn objects_and_chardevs_leave_a_reserve() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(LIMIT), maximum }).unwrap();
-    let plane = ControlPlane::builder(Idle).build().unwrap();
+    let plane = ControlPlane::builder(RunStateCell::new(RunState::Running)).build().unwrap();
     let session = plane.connect();
     let mut made = 0;
     let error = loop {

@@ -25,22 +25,25 @@ fn keeps_on(client: &mut Client, bytes: &[u8]) {
     let _ = client.try_send(bytes, &[]);
 }
 
-fn grown(scene: &Scene, before: u64) -> u64 {
-    scene.rss_kib().saturating_sub(before) >> 10
+/// So many clients, each from `open`, that keep on sending this. Meanwhile the process grows by less than `most` MiB.
+#[track_caller]
+fn keep_on(scene: &Scene, count: usize, open: fn(&Scene) -> Client, bytes: &[u8], most: u64) -> Vec<Client> {
+    let before = scene.rss_kib();
+    let mut clients: Vec<_> = (0..count).map(|_| open(scene)).collect();
+    for client in &mut clients {
+        keeps_on(client, bytes);
+    }
+    let grown = scene.rss_kib().saturating_sub(before) >> 10;
+    assert!(grown < most, "{grown} MiB where 32 may be held");
+    scene.hold();
+    clients
 }
 
 #[test]
 fn many_unfinished_values() {
     LITTLE.attack(|scene| {
-        let before = scene.rss_kib();
         let value = format!("{{\"execute\": \"query-name\", \"id\": [{}", "1,".repeat(2_000_000));
-        let mut clients: Vec<_> = (0..16).map(|_| scene.client()).collect();
-        for client in &mut clients {
-            keeps_on(client, value.as_bytes());
-        }
-        let grown = grown(scene, before);
-        assert!(grown < 100, "{grown} MiB where 32 may be held");
-        scene.hold();
+        let mut clients = keep_on(scene, 16, Scene::client, value.as_bytes(), 100);
         // Those that had to give are told so, and are there as before.
         let heard = |client: &mut Client| !client.is_silent_for(Duration::from_millis(1));
         let told = clients.iter_mut().map(heard).filter(|heard| *heard).count();
@@ -51,47 +54,30 @@ fn many_unfinished_values() {
 #[test]
 fn many_tokens_that_do_not_end() {
     LITTLE.attack(|scene| {
-        let before = scene.rss_kib();
         let value = format!("{{\"execute\": \"query-name\", \"id\": \"{}", "x".repeat(8 << 20));
-        let mut clients: Vec<_> = (0..16).map(|_| scene.client()).collect();
-        for client in &mut clients {
-            keeps_on(client, value.as_bytes());
-        }
-        let grown = grown(scene, before);
-        assert!(grown < 100, "{grown} MiB where 32 may be held");
-        scene.hold();
+        keep_on(scene, 16, Scene::client, value.as_bytes(), 100);
     });
 }
 
 #[test]
 fn many_replies_that_nobody_reads() {
     LITTLE.attack(|scene| {
-        let before = scene.rss_kib();
         let requests = "{\"execute\": \"query-qmp-schema\"}".repeat(200);
-        let mut clients: Vec<_> = (0..16).map(|_| scene.client()).collect();
-        for client in &mut clients {
-            keeps_on(client, requests.as_bytes());
-        }
-        let grown = grown(scene, before);
-        assert!(grown < 120, "{grown} MiB where 32 may be held");
-        scene.hold();
+        keep_on(scene, 16, Scene::client, requests.as_bytes(), 120);
     });
 }
 
 #[test]
 fn requests_that_wait_out_of_band() {
     LITTLE.attack(|scene| {
-        let before = scene.rss_kib();
-        let large = format!("{{\"execute\": \"query-name\", \"id\": [{}1]}}", "[],".repeat(100_000));
-        let mut clients: Vec<_> = (0..8).map(|_| scene.stranger()).collect();
-        for client in &mut clients {
+        let out_of_band = |scene: &Scene| {
+            let mut client = scene.stranger();
             client.greeting();
-            done(client, "qmp_capabilities", json!({"enable": ["oob"]}));
-            keeps_on(client, large.repeat(8).as_bytes());
-        }
-        let grown = grown(scene, before);
-        assert!(grown < 150, "{grown} MiB where 32 may be held");
-        scene.hold();
+            done(&mut client, "qmp_capabilities", json!({"enable": ["oob"]}));
+            client
+        };
+        let large = format!("{{\"execute\": \"query-name\", \"id\": [{}1]}}", "[],".repeat(100_000));
+        keep_on(scene, 8, out_of_band, large.repeat(8).as_bytes(), 150);
     });
 }
 

@@ -12,7 +12,7 @@ use vmm_integration::vfio_user::fds::every_wrong_kind;
 use vmm_integration::wire::{self, MAX_FDS, open_file};
 
 use crate::frame::{Scene, attack, done};
-use crate::tools::{borrowed, listener_on, monitor_on, nulls, pipe_on, socket_of_fd};
+use crate::tools::{borrowed, listener_on, monitor_on, nulls, pipe_on, socket_of_fd, without_monitor};
 
 /// Whatever is answered: it is answered, and nothing of it stays.
 fn every_way(scene: &Scene, client: &mut Client, fd: &OwnedFd) {
@@ -203,8 +203,7 @@ fn a_connection_that_carries_its_other_end() {
         }
         scene.hold();
         done(&mut client, "yank", json!({"instances": [{"type": "chardev", "id": "own"}]}));
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "own"}));
+        without_monitor(&mut client, "m", "own");
     });
 }
 

@@ -11,7 +11,9 @@ use vmm_integration::client::Client;
 use vmm_integration::wire::{self, dev_null};
 
 use crate::frame::{Scene, Stage, attack, done};
-use crate::tools::{Lingering, file_on, hand_in, let_go, listener_on, monitor_on, pipe_on, socket_of_fd};
+use crate::tools::{
+    Lingering, file_on, hand_in, let_go, listener_on, monitor_on, pipe_on, socket_of_fd, without_monitor,
+};
 
 /// Both a socket whose close waits and one inside which there is such a one: the former can be told not to wait.
 fn bombs() -> Vec<(OwnedFd, Lingering)> {
@@ -177,8 +179,7 @@ fn lingers_as_a_client_that_is_handed_in() {
             done(&mut client, "yank", json!({"instances": [{"type": "chardev", "id": "other"}]}));
             scene.hold();
         }
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "other"}));
+        without_monitor(&mut client, "m", "other");
     });
 }
 
@@ -201,8 +202,7 @@ fn lingers_as_a_chardev_that_is_hung_up_on() {
             done(client, "chardev-add", socket_of_fd("own", "bomb", false));
             done(client, "object-add", monitor_on("m", "own"));
             done(client, "yank", json!({"instances": [{"type": "chardev", "id": "own"}]}));
-            done(client, "object-del", json!({"id": "m"}));
-            done(client, "chardev-remove", json!({"id": "own"}));
+            without_monitor(client, "m", "own");
         });
     });
 }
@@ -324,8 +324,7 @@ fn lingers_unread_on_a_connection_that_is_hung_up_on() {
             assert_eq!(other.next_line(), None);
             scene.hold();
         }
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "other"}));
+        without_monitor(&mut client, "m", "other");
     });
 }
 

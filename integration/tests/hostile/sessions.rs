@@ -8,7 +8,7 @@ use vmm_integration::client::Client;
 use vmm_integration::wire;
 
 use crate::frame::{Scene, Stage, attack, done};
-use crate::tools::Again;
+use crate::tools::{Again, without_monitor};
 
 #[test]
 fn connects_and_leaves() {
@@ -156,8 +156,7 @@ fn hangs_up_on_everybody_again_and_again() {
             drop(others);
         }
         scene.hold();
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "own"}));
+        without_monitor(&mut client, "m", "own");
     });
 }
 
@@ -170,8 +169,7 @@ fn monitors_come_and_go(scene: &Scene, client: &mut Client, number: usize, conne
     if let Some(other) = &other {
         wire::send(other, br#"{"execute": "qmp_capabilities"}{"execute": "query-commands"}{"#, &[]).unwrap();
     }
-    done(client, "object-del", json!({"id": monitor}));
-    done(client, "chardev-remove", json!({"id": chardev}));
+    without_monitor(client, &monitor, &chardev);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use vmm_integration::wire::{self, open_file};
 use crate::frame::{Scene, attack, done};
 use crate::tools::{
     Again, Lingering, hand_in, let_go, listener_on, monitor_on, pipe_on, socket_of_fd, tcp_pair, unix_pair,
+    without_monitor,
 };
 
 /// A monitor of the attacker's own, to whose chardev clients can be handed in.
@@ -27,8 +28,7 @@ fn own_monitor(scene: &Scene) -> Client {
 }
 
 fn without(client: &mut Client) {
-    done(client, "object-del", json!({"id": "own-monitor"}));
-    done(client, "chardev-remove", json!({"id": "own"}));
+    without_monitor(client, "own-monitor", "own");
 }
 
 /// Has it block, again and again, whatever else is said about it.
@@ -118,8 +118,7 @@ fn a_chardev_of_a_passed_socket_blocks_and_is_not_read() {
         scene.hold();
         drop(blocks);
         drop((other, there));
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "mine"}));
+        without_monitor(&mut client, "m", "mine");
     });
 }
 
@@ -144,8 +143,7 @@ fn a_pipe_in_a_set_blocks_and_is_not_read() {
         });
         scene.hold();
         drop((fills, blocks));
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "p"}));
+        without_monitor(&mut client, "m", "p");
     });
 }
 
@@ -202,8 +200,7 @@ fn a_socket_in_a_set_blocks_and_carries_descriptors() {
         }
         drop(blocks);
         drop((here, there));
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "p"}));
+        without_monitor(&mut client, "m", "p");
     });
 }
 
@@ -230,8 +227,7 @@ fn a_passed_listener_blocks_and_its_clients_are_taken_away() {
             scene.hold();
         }
         drop(takes);
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "passed"}));
+        without_monitor(&mut client, "m", "passed");
         drop(listener);
     });
 }
@@ -257,8 +253,7 @@ fn a_passed_tcp_listener_blocks_and_its_clients_are_taken_away() {
             scene.hold();
         }
         drop(takes);
-        done(&mut client, "object-del", json!({"id": "m"}));
-        done(&mut client, "chardev-remove", json!({"id": "passed"}));
+        without_monitor(&mut client, "m", "passed");
     });
 }
 

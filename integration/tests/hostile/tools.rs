@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use vmm_integration::client::Client;
 use vmm_integration::wire::{self, dev_null};
 
+use crate::frame::done;
+
 /// A TCP socket whose close waits until its peer goes, for twenty seconds, and that peer. A received descriptor stays its
 /// sender's; who closes it last is the one who waits.
 #[derive(Debug)]
@@ -147,6 +149,13 @@ pub(crate) fn file_on(id: &str, path: &str) -> Value {
 /// `object-add`'s arguments for a QMP monitor.
 pub(crate) fn monitor_on(id: &str, chardev: &str) -> Value {
     json!({"qom-type": "monitor-qmp", "id": id, "chardev": chardev})
+}
+
+/// Removes a monitor and its chardev.
+#[track_caller]
+pub(crate) fn without_monitor(client: &mut Client, monitor: &str, chardev: &str) {
+    done(client, "object-del", json!({"id": monitor}));
+    done(client, "chardev-remove", json!({"id": chardev}));
 }
 
 /// A client over an end of a pair whose other end is a descriptor to give away.
