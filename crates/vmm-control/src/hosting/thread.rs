@@ -56,7 +56,7 @@ type Job = Box<dyn for<'a> FnOnce(&'a ControlPlane) -> Pin<Box<dyn Future<Output
 /// A plane on a thread that it has started, for programs without tokio. Its methods can be called from any thread.
 ///
 /// The thread has a runtime for itself. What may block (blocking handlers, files, name resolution) is done by further
-/// threads, which end when they have been idle for a second: an idle plane has one thread. All are as
+/// threads, each of which ends with what it does: an idle plane has one thread. All are as
 /// [`on_thread_start`](Builder::on_thread_start) says.
 ///
 /// Methods that wait are refused where they would wait for ever: on the plane's own thread
