@@ -15,11 +15,16 @@ const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 
 /// What files and sockets are asked by `ioctl`: a terminal's settings and whether there is one, how many bytes wait,
 /// close-on-exec and not to block.
-const REQUESTS: [u64; 9] = [
+const REQUESTS: [u64; 13] = [
     libc::TCGETS as _,
     libc::TCSETS as _,
     libc::TCSETSW as _,
     libc::TCSETSF as _,
+    // The same with any speed of the line.
+    libc::TCGETS2 as _,
+    libc::TCSETS2 as _,
+    libc::TCSETSW2 as _,
+    libc::TCSETSF2 as _,
     libc::TIOCGPGRP as _,
     libc::FIONREAD as _,
     libc::TIOCOUTQ as _,
