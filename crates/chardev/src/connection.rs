@@ -136,6 +136,13 @@ impl Connection {
         self.stream.has_hung_up()
     }
 
+    /// Whether nothing can come from the peer any more: it has [hung up](Self::has_hung_up), or ended its side, and all
+    /// that it sent before has been read. Over TCP, who has closed looks like who has ended its side.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.stream.is_spent()
+    }
+
     /// Whether file descriptors can come with the bytes: on unix sockets.
     #[must_use]
     pub fn carries_fds(&self) -> bool {

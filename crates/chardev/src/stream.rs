@@ -140,6 +140,18 @@ impl Stream {
         matches!(poll(&mut asked, Some(&Timespec::default())), Ok(ready) if ready > 0)
     }
 
+    /// Whether nothing can come any more, as far as is known: a socket that was closed altogether, or one whose peer has ended
+    /// its side when all that it sent has been read.
+    pub(crate) fn is_spent(&self) -> bool {
+        let fd = match self {
+            Self::Unix(stream) => stream.as_fd(),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Files(_) => return false,
+        };
+        self.has_hung_up() || matches!(scm::peek(fd, &mut [0]), Ok(Peeked { len: 0, fds: false }))
+    }
+
     /// What is read, if that could be a terminal.
     pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
         match self {

@@ -12,12 +12,13 @@
 //! 3. Else the one who waits goes on waiting, as in the backlog of a socket.
 //!
 //! A place that is free goes to the one whose holder has the fewest, and of such to who came first. At most [`ROOM`]
-//! clients wait where they can be seen; a further one takes the place of the newest of the holder with the most there.
+//! clients wait where they can be seen; a further one takes the place of the newest of the holder with the most there. Who
+//! hangs up meanwhile, or ends its side without a word, is forgotten.
 //!
 //! A holder is a user, a host when users are not known, and who handed a client in is its holder. This host is one
 //! whatever its addresses, and so are the hosts of an IPv6 network of 64 bits, each of which can have any address in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -79,14 +80,6 @@ pub(crate) struct Seat {
     pub(crate) leaving: Option<Instant>,
 }
 
-/// A client that waits for a place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter {
-    pub(crate) holder: Holder,
-    /// It has hung up: nobody has to give way to it.
-    pub(crate) gone: bool,
-}
-
 /// Why a session gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -104,30 +97,28 @@ pub(crate) enum Verdict {
 }
 
 /// Who gives way, if anybody, on a monitor with `max` places which are all taken. `leave`: how long a session that was
-/// told to go is counted on; one whose command takes longer is not.
+/// told to go is counted on; one whose command takes longer is not. `waiters`: whose clients wait, in the order they came.
 pub(crate) fn decide(
     max: usize,
     now: Instant,
     leave: Duration,
     seats: &[Seat],
-    waiters: &[Waiter],
+    waiters: &[Holder],
 ) -> Verdict {
-    let here = || waiters.iter().filter(|waiter| !waiter.gone);
     let counted_on =
         seats.iter().filter_map(|seat| seat.leaving).map(|since| since + leave).filter(|end| *end > now);
     // As many will be free in a moment.
-    if here().count() <= counted_on.clone().count() {
-        return Verdict::Wait(if here().count() == 0 { None } else { counted_on.min() });
+    if waiters.len() <= counted_on.clone().count() {
+        return Verdict::Wait(if waiters.is_empty() { None } else { counted_on.min() });
     }
     let held = count(seats.iter().filter(|seat| seat.leaving.is_none()).map(|seat| seat.holder));
-    let share = share(max, &held, here());
+    let share = share(max, &held, waiters);
     let above = |holder: &Holder| held.get(holder).is_some_and(|held| *held > share);
     let staying = || seats.iter().enumerate().filter(|(_, seat)| seat.leaving.is_none());
 
     let has = |holder: &Holder| held.get(holder).copied().unwrap_or(0);
-    let gives_way_to_somebody = |seat: &Seat| {
-        here().any(|waiter| waiter.holder == seat.holder || has(&waiter.holder) < has(&seat.holder))
-    };
+    let gives_way_to_somebody =
+        |seat: &Seat| waiters.iter().any(|waiter| *waiter == seat.holder || has(waiter) < has(&seat.holder));
     let idlers = || staying().filter(|(_, seat)| !seat.begun && gives_way_to_somebody(seat));
     let ripe = || idlers().filter(|(_, seat)| seat.since + SPARED <= now);
     if let Some((place, _)) = ripe().min_by_key(|(_, seat)| (!above(&seat.holder), seat.since)) {
@@ -136,7 +127,7 @@ pub(crate) fn decide(
     if let Some(soon) = idlers().map(|(_, seat)| seat.since + SPARED).min() {
         return Verdict::Wait(Some(soon));
     }
-    if here().any(|waiter| has(&waiter.holder) < share) {
+    if waiters.iter().any(|waiter| has(waiter) < share) {
         let largest = held.iter().filter(|(holder, _)| above(holder)).map(|(_, held)| *held).max();
         let of_largest = |seat: &Seat| held.get(&seat.holder).copied() == largest;
         let newest =
@@ -149,21 +140,18 @@ pub(crate) fn decide(
 }
 
 /// Which of those who wait gets a place that is free.
-pub(crate) fn next_in(seats: &[Seat], waiters: &[Waiter]) -> Option<usize> {
+pub(crate) fn next_in(seats: &[Seat], waiters: &[Holder]) -> Option<usize> {
     let held = count(seats.iter().map(|seat| seat.holder));
-    let rank = |waiter: &Waiter| held.get(&waiter.holder).copied().unwrap_or(0);
+    let rank = |waiter: &Holder| held.get(waiter).copied().unwrap_or(0);
     // Of equal ones the first.
     waiters.iter().enumerate().min_by_key(|(_, waiter)| rank(waiter)).map(|(place, _)| place)
 }
 
-/// Which of those who wait is turned away when they are too many: one that has gone already, if there is one.
-pub(crate) fn turned_away(waiters: &[Waiter]) -> Option<usize> {
-    if let Some(gone) = waiters.iter().position(|waiter| waiter.gone) {
-        return Some(gone);
-    }
-    let waiting = count(waiters.iter().map(|waiter| waiter.holder));
+/// Which of those who wait is turned away when they are too many.
+pub(crate) fn turned_away(waiters: &[Holder]) -> Option<usize> {
+    let waiting = count(waiters.iter().copied());
     let most = waiting.values().copied().max();
-    waiters.iter().rposition(|waiter| waiting.get(&waiter.holder).copied() == most)
+    waiters.iter().rposition(|waiter| waiting.get(waiter).copied() == most)
 }
 
 fn count(holders: impl Iterator<Item = Holder>) -> HashMap<Holder, usize> {
@@ -172,9 +160,8 @@ fn count(holders: impl Iterator<Item = Holder>) -> HashMap<Holder, usize> {
     counts
 }
 
-fn share<'a>(max: usize, held: &HashMap<Holder, usize>, waiters: impl Iterator<Item = &'a Waiter>) -> usize {
-    let mut all: std::collections::HashSet<Holder> = held.keys().copied().collect();
-    all.extend(waiters.map(|waiter| waiter.holder));
+fn share(max: usize, held: &HashMap<Holder, usize>, waiters: &[Holder]) -> usize {
+    let all: HashSet<&Holder> = held.keys().chain(waiters).collect();
     max.div_ceil(all.len().max(1))
 }
 
@@ -207,13 +194,9 @@ mod tests {
             Seat { begun: false, ..self.seat(holder, ms) }
         }
 
-        fn decide(&self, seats: &[Seat], waiters: &[Waiter]) -> Verdict {
+        fn decide(&self, seats: &[Seat], waiters: &[Holder]) -> Verdict {
             decide(seats.len(), self.0, LEAVE, seats, waiters)
         }
-    }
-
-    fn waits(holder: Holder) -> Waiter {
-        Waiter { holder, gone: false }
     }
 
     #[test]
@@ -221,18 +204,17 @@ mod tests {
         let clock = Clock::new();
         let seats = [clock.seat(A, 9000), clock.idler(A, 600), clock.idler(A, 700), clock.idler(A, 20)];
         assert_eq!(clock.decide(&seats, &[]), Verdict::Wait(None));
-        assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::GivesWay(2, Why::NeverBegun));
+        assert_eq!(clock.decide(&seats, &[A]), Verdict::GivesWay(2, Why::NeverBegun));
         let young = [clock.seat(A, 9000), clock.idler(A, 499), clock.idler(A, 20)];
-        assert_eq!(clock.decide(&young, &[waits(A)]), Verdict::Wait(Some(clock.ago(499) + SPARED)));
-        assert_eq!(clock.decide(&young, &[Waiter { gone: true, ..waits(A) }]), Verdict::Wait(None));
-        assert_eq!(clock.decide(&[clock.idler(A, 500)], &[waits(B)]), Verdict::GivesWay(0, Why::NeverBegun));
+        assert_eq!(clock.decide(&young, &[A]), Verdict::Wait(Some(clock.ago(499) + SPARED)));
+        assert_eq!(clock.decide(&[clock.idler(A, 500)], &[B]), Verdict::GivesWay(0, Why::NeverBegun));
     }
 
     #[test]
     fn those_of_a_holder_above_its_share_go_first() {
         let clock = Clock::new();
         let seats = [clock.idler(B, 900), clock.idler(A, 800), clock.idler(A, 700), clock.idler(A, 600)];
-        assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::GivesWay(1, Why::NeverBegun));
+        assert_eq!(clock.decide(&seats, &[A]), Verdict::GivesWay(1, Why::NeverBegun));
     }
 
     #[test]
@@ -240,12 +222,12 @@ mod tests {
         let clock = Clock::new();
         let mut seats: Vec<_> = (1..=7).map(|n| clock.seat(A, n * 1000)).collect();
         seats.push(clock.idler(B, 700));
-        assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::Wait(None));
+        assert_eq!(clock.decide(&seats, &[A]), Verdict::Wait(None));
         // But to its own holder's, and to somebody who has none.
-        assert_eq!(clock.decide(&seats, &[waits(A), waits(B)]), Verdict::GivesWay(7, Why::NeverBegun));
-        assert_eq!(clock.decide(&seats, &[waits(A), waits(C)]), Verdict::GivesWay(7, Why::NeverBegun));
+        assert_eq!(clock.decide(&seats, &[A, B]), Verdict::GivesWay(7, Why::NeverBegun));
+        assert_eq!(clock.decide(&seats, &[A, C]), Verdict::GivesWay(7, Why::NeverBegun));
         let idlers = [clock.idler(A, 900), clock.idler(A, 800), clock.idler(B, 1000), clock.idler(B, 1000)];
-        assert_eq!(clock.decide(&idlers, &[waits(A)]), Verdict::GivesWay(0, Why::NeverBegun));
+        assert_eq!(clock.decide(&idlers, &[A]), Verdict::GivesWay(0, Why::NeverBegun));
     }
 
     #[test]
@@ -264,14 +246,14 @@ mod tests {
     fn a_lone_user_may_have_it_all_and_gives_way_to_another() {
         let clock = Clock::new();
         let seats: Vec<_> = (1..=4).map(|n| clock.seat(A, n * 1000)).collect();
-        assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::Wait(None));
-        assert_eq!(clock.decide(&seats, &[waits(A), waits(B)]), Verdict::GivesWay(0, Why::AboveShare));
+        assert_eq!(clock.decide(&seats, &[A]), Verdict::Wait(None));
+        assert_eq!(clock.decide(&seats, &[A, B]), Verdict::GivesWay(0, Why::AboveShare));
         // Rather one that does nothing.
         let mut busy = seats.clone();
         busy[0].busy = true;
-        assert_eq!(clock.decide(&busy, &[waits(B)]), Verdict::GivesWay(1, Why::AboveShare));
+        assert_eq!(clock.decide(&busy, &[B]), Verdict::GivesWay(1, Why::AboveShare));
         busy.iter_mut().for_each(|seat| seat.busy = true);
-        assert_eq!(clock.decide(&busy, &[waits(B)]), Verdict::GivesWay(0, Why::AboveShare));
+        assert_eq!(clock.decide(&busy, &[B]), Verdict::GivesWay(0, Why::AboveShare));
     }
 
     #[test]
@@ -279,13 +261,13 @@ mod tests {
         let clock = Clock::new();
         let seats = [clock.seat(A, 1), clock.seat(A, 2), clock.seat(B, 3), clock.seat(B, 4)];
         for waiter in [A, B] {
-            assert_eq!(clock.decide(&seats, &[waits(waiter)]), Verdict::Wait(None), "{waiter:?}");
+            assert_eq!(clock.decide(&seats, &[waiter]), Verdict::Wait(None), "{waiter:?}");
         }
         // Three holders of four places: two for each.
-        assert_eq!(clock.decide(&seats, &[waits(C)]), Verdict::Wait(None));
+        assert_eq!(clock.decide(&seats, &[C]), Verdict::Wait(None));
         let seats = [clock.seat(A, 1), clock.seat(A, 2), clock.seat(A, 3), clock.seat(B, 4)];
-        assert_eq!(clock.decide(&seats, &[waits(C)]), Verdict::GivesWay(0, Why::AboveShare));
-        assert_eq!(clock.decide(&seats, &[waits(A)]), Verdict::Wait(None));
+        assert_eq!(clock.decide(&seats, &[C]), Verdict::GivesWay(0, Why::AboveShare));
+        assert_eq!(clock.decide(&seats, &[A]), Verdict::Wait(None));
     }
 
     #[test]
@@ -294,27 +276,26 @@ mod tests {
         let mut seats = [clock.seat(A, 1000), clock.seat(A, 2000), clock.seat(A, 3000), clock.seat(A, 4000)];
         seats[0].leaving = Some(clock.ago(100));
         let end = clock.ago(100) + LEAVE;
-        assert_eq!(clock.decide(&seats, &[waits(B)]), Verdict::Wait(Some(end)));
-        assert_eq!(clock.decide(&seats, &[waits(B), waits(B)]), Verdict::GivesWay(1, Why::AboveShare));
+        assert_eq!(clock.decide(&seats, &[B]), Verdict::Wait(Some(end)));
+        assert_eq!(clock.decide(&seats, &[B, B]), Verdict::GivesWay(1, Why::AboveShare));
         // Its command takes longer: another one goes.
         seats[0].leaving = Some(clock.ago(3000));
-        assert_eq!(clock.decide(&seats, &[waits(B)]), Verdict::GivesWay(1, Why::AboveShare));
+        assert_eq!(clock.decide(&seats, &[B]), Verdict::GivesWay(1, Why::AboveShare));
     }
 
     #[test]
     fn a_place_goes_to_whoever_has_fewest() {
         let clock = Clock::new();
         let seats = [clock.seat(A, 1), clock.seat(A, 1), clock.seat(B, 1)];
-        assert_eq!(next_in(&seats, &[waits(A), waits(A), waits(B), waits(B)]), Some(2));
-        assert_eq!(next_in(&seats, &[waits(A), waits(A)]), Some(0));
-        assert_eq!(next_in(&seats, &[waits(A), waits(B), waits(C)]), Some(2));
+        assert_eq!(next_in(&seats, &[A, A, B, B]), Some(2));
+        assert_eq!(next_in(&seats, &[A, A]), Some(0));
+        assert_eq!(next_in(&seats, &[A, B, C]), Some(2));
         assert_eq!(next_in(&seats, &[]), None);
     }
 
     #[test]
     fn the_newest_of_the_many_is_turned_away() {
-        assert_eq!(turned_away(&[waits(A), waits(A), waits(A), waits(B)]), Some(2));
-        assert_eq!(turned_away(&[waits(A), Waiter { gone: true, ..waits(B) }, waits(A)]), Some(1));
+        assert_eq!(turned_away(&[A, A, A, B]), Some(2));
         assert_eq!(turned_away(&[]), None);
     }
 
@@ -323,18 +304,18 @@ mod tests {
     fn a_flooder_cannot_keep_another_out() {
         let clock = Clock::new();
         let mut seats: Vec<_> = (0..64).map(|n| clock.seat(A, 10 + n)).collect();
-        let mut waiters: Vec<_> = (0..20).map(|_| waits(A)).collect();
+        let mut waiters: Vec<_> = (0..20).map(|_| A).collect();
         for round in 1..=32 {
-            waiters.push(waits(B));
+            waiters.push(B);
             let Verdict::GivesWay(place, Why::AboveShare) = clock.decide(&seats, &waiters) else {
                 panic!("{round}");
             };
             assert_eq!(seats.remove(place).holder, A);
             let place = next_in(&seats, &waiters).unwrap();
-            let let_in = waiters.remove(place).holder;
+            let let_in = waiters.remove(place);
             assert_eq!(let_in, B);
             seats.push(clock.seat(let_in, 0));
         }
-        assert_eq!(clock.decide(&seats, &[waits(B)]), Verdict::Wait(None));
+        assert_eq!(clock.decide(&seats, &[B]), Verdict::Wait(None));
     }
 }

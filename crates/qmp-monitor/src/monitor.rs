@@ -270,9 +270,6 @@ impl Serving {
                 tracing::debug!(monitor, session, ?peer, "a session gives way: {why}");
             }
         }
-        if !settled.gave_way.is_empty() {
-            self.core.events.wake_all();
-        }
         settled.again
     }
 

@@ -8,11 +8,14 @@ use chardev::{Connection, FrontEnd};
 use tokio::task;
 use tokio::time::Instant;
 
-use crate::admission::{self, BETWEEN_TURNED_AWAY, Holder, ROOM, Seat, Verdict, Waiter, Why};
+use crate::admission::{self, BETWEEN_TURNED_AWAY, Holder, ROOM, Seat, Verdict, Why};
 use crate::session::{FAREWELL, QmpSession};
 
 /// How long a session that was told to give way is counted on: it has [`FAREWELL`] to write what it has.
 const LEAVE: Duration = FAREWELL.saturating_add(Duration::from_millis(200));
+
+/// Between two looks at those who wait: what hangs up there keeps its descriptor no longer than that.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// A session that has a place.
 struct Seated {
@@ -85,6 +88,7 @@ impl Places {
 
     /// A client waits. Gives one that is turned away, if too many do.
     pub(crate) fn wait(&mut self, connection: Connection) -> Option<Connection> {
+        self.forget_gone();
         self.waiting.push_back(connection);
         if self.waiting.len() <= ROOM {
             return None;
@@ -104,9 +108,10 @@ impl Places {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Has sessions give way to those who wait, while there is no place for them.
+    /// Forgets those who have hung up, and has sessions give way to the others, while there is no place for them.
     pub(crate) fn settle(&mut self, now: Instant) -> Settled {
         let mut settled = Settled::default();
+        self.forget_gone();
         while !self.waiting.is_empty() {
             match admission::decide(self.max, now, LEAVE, &self.seats(), &self.waiters()) {
                 Verdict::GivesWay(place, why) => {
@@ -115,7 +120,8 @@ impl Places {
                     settled.gave_way.push((seated.state.clone(), why));
                 }
                 Verdict::Wait(again) => {
-                    settled.again = again;
+                    let sweep = now + SWEEP;
+                    settled.again = Some(again.map_or(sweep, |again| again.min(sweep)));
                     break;
                 }
             }
@@ -134,9 +140,12 @@ impl Places {
         self.seated.iter().map(seat).collect()
     }
 
-    fn waiters(&self) -> Vec<Waiter> {
-        let waiter =
-            |waiting: &Connection| Waiter { holder: self.holder(waiting), gone: waiting.has_hung_up() };
-        self.waiting.iter().map(waiter).collect()
+    fn waiters(&self) -> Vec<Holder> {
+        self.waiting.iter().map(|connection| self.holder(connection)).collect()
+    }
+
+    /// Whoever hangs up before it was greeted wants no answer, and who has ended its side without a word has no question.
+    fn forget_gone(&mut self) {
+        self.waiting.retain(|connection| !connection.is_spent());
     }
 }

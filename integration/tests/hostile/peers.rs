@@ -126,6 +126,24 @@ fn a_monitor_full_of_one_users_sessions() {
     });
 }
 
+/// They keep no descriptor of the process's, though its places stay taken.
+#[test]
+fn clients_that_hang_up_while_they_wait_for_a_place() {
+    let stage = Stage { options: "max-clients=4", ..Stage::default() };
+    stage.attack(|scene| {
+        let taken: Vec<_> = (0..3).map(|_| scene.client()).collect();
+        let full = scene.vmm().fd_count();
+        for _ in 0..3 {
+            let waiting: Vec<_> = (0..30).map(|_| UnixStream::connect(scene.socket()).unwrap()).collect();
+            scene.vmm().await_fd_count(full + waiting.len());
+            drop(waiting);
+            scene.vmm().await_fd_count(full);
+        }
+        scene.hold();
+        drop(taken);
+    });
+}
+
 /// The names of the abstract name space have no mode.
 #[test]
 fn another_user_at_an_abstract_name() {

@@ -82,6 +82,7 @@ impl HumanSession {
         let wake = core.events.sleeper();
         let (holdings, fds) = Holdings::new(&core, &wake);
         state.counted_by(&holdings.memory, &fds);
+        state.woken_by(wake.waker());
         let mut session = Self {
             terminal,
             input: Input::new(Discipline::new(shell.prompt(), echo), fds),

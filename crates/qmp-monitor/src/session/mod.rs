@@ -196,6 +196,7 @@ impl Session {
         let wake = core.events.sleeper();
         let (holdings, fds) = Holdings::new(&core, &wake);
         state.counted_by(&holdings.memory, &fds);
+        state.woken_by(wake.waker());
         Self {
             input: Input::new(Decoder::new(core.limits.json.clone()), fds),
             wake,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -22,6 +23,15 @@ pub enum Mode {
     OutOfBand = 2,
 }
 
+/// Wakes a session's task.
+struct Wake(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wake").finish_non_exhaustive()
+    }
+}
+
 /// One client's session, as handlers see it through [`Context::session`](qmp_command::Context::session).
 #[derive(Debug)]
 pub struct QmpSession {
@@ -33,6 +43,7 @@ pub struct QmpSession {
     begun: AtomicBool,
     /// It is to end, for another client.
     gives_way: AtomicBool,
+    wake: OnceLock<Wake>,
     named_fds: Arc<NamedFds>,
     policy: Policy,
     enabled_events: Mutex<BTreeSet<String>>,
@@ -63,6 +74,7 @@ impl QmpSession {
             mode: AtomicU8::new(mode as u8),
             begun: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
+            wake: OnceLock::new(),
             named_fds,
             policy,
             enabled_events: Mutex::default(),
@@ -129,9 +141,17 @@ impl QmpSession {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// The session finishes what runs and ends. Whoever calls this wakes it.
+    /// Tells what wakes its task.
+    pub(crate) fn woken_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.wake.get_or_init(|| Wake(Box::new(wake)));
+    }
+
+    /// The session finishes what runs and ends.
     pub(crate) fn give_way(&self) {
         self.gives_way.store(true, Ordering::Release);
+        if let Some(Wake(wake)) = self.wake.get() {
+            wake();
+        }
     }
 
     pub(crate) fn gives_way(&self) -> bool {

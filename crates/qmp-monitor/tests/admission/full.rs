@@ -183,7 +183,26 @@ async fn people_that_say_nothing_give_way_too() {
     speaks.until("done\r\n? ").await;
 }
 
-/// While somebody waits and nobody can give way, nothing is done.
+/// Who has nothing to ask any more keeps no descriptor in the waiting room, though nobody else comes and no place is free.
+#[tokio::test(start_paused = true)]
+async fn who_ends_its_side_while_it_waits_is_forgotten() {
+    let fixture = fixture(2, |config| config).await;
+    let mut one = Client::negotiated(1, &fixture).await;
+    let mut other = Client::negotiated(1, &fixture).await;
+    let (mut stays, mut has_asked) = (Client::from(1, &fixture).await, Client::from(1, &fixture).await);
+    let mut goes = Client::from(1, &fixture).await;
+    has_asked.send("{\"execute\":\"qmp_capabilities\"}{\"execute\":\"touch\"}").await;
+    has_asked.0.shutdown().await.unwrap();
+    goes.0.shutdown().await.unwrap();
+    assert_eq!(goes.rest().await, "");
+    assert!(stays.is_unheard() && has_asked.is_unheard());
+    assert!(one.is_served().await && other.is_served().await);
+    drop((one, other));
+    stays.until("\r\n").await;
+    assert!(has_asked.rest().await.ends_with("{\"return\": {}}\r\n{\"return\": {}}\r\n"));
+}
+
+/// While somebody waits and nobody can give way, next to nothing is done.
 #[tokio::test]
 async fn waiting_costs_nothing() {
     let fixture = fixture(2, |config| config).await;
