@@ -1,10 +1,11 @@
 //! A descriptor that is to be closed.
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use budget::Charge;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, ReturnFlags, sockopt};
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg, sockopt};
 
 use crate::kind::{self, Kind};
 use crate::pool;
@@ -51,7 +52,8 @@ impl Closing {
     pub(crate) fn close(self, crowded: bool) -> Vec<Self> {
         let ours = self.owner == Owner::Ours;
         let mut left = Vec::new();
-        if (ours || crowded) && sockopt::socket_domain(&self.fd) == Ok(AddressFamily::UNIX) {
+        let looked_into = if ours { !is_empty(self.fd.as_fd()) } else { crowded };
+        if looked_into && sockopt::socket_domain(&self.fd) == Ok(AddressFamily::UNIX) {
             let owner = match self.owner {
                 Owner::Ours => Owner::Client { user: peer(self.fd.as_fd()), account: None },
                 owner => owner,
@@ -76,6 +78,14 @@ impl Closing {
 /// Whose a unix socket is. Other sockets have no user (all bits set), and what is no socket has no answer.
 fn peer(fd: BorrowedFd<'_>) -> Option<u32> {
     sockopt::socket_peercred(fd).ok().map(|peer| peer.uid.as_raw()).filter(|uid| *uid != u32::MAX)
+}
+
+/// Whether nothing is left in a connection that has ended: the usual case, which one look tells.
+fn is_empty(socket: BorrowedFd<'_>) -> bool {
+    let (mut byte, mut no_control) = ([0], RecvAncillaryBuffer::default());
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let seen = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut no_control, flags);
+    seen.is_ok_and(|seen| seen.bytes == 0 && !seen.flags.contains(ReturnFlags::CTRUNC))
 }
 
 /// Takes what descriptors a socket still has in its queue, to which nothing more comes. Whether none is left there.

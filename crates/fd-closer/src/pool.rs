@@ -75,19 +75,21 @@ pub(crate) fn close(closing: Closing) {
     let mut state = POOL.lock();
     state.queues.push(closing.owner, closing);
     let supervise = !mem::replace(&mut state.supervised, true);
-    look(&state);
-    drop(state);
+    look(state);
     if supervise && start(supervise_all).is_err() {
         // What comes next tries again: this may be a thread that must not wait.
         POOL.lock().supervised = false;
     }
 }
 
-/// Wakes whoever can do something about what waits.
-fn look(state: &State) {
-    if state.idle > 0 {
+/// Lets go of the state, then wakes whoever can do something about what waits, if anything may be done.
+fn look(state: MutexGuard<'_, State>) {
+    let someone_is_idle = state.idle > 0 && state.queues.is_ready();
+    let one_more = state.wants_thread();
+    drop(state);
+    if someone_is_idle {
         POOL.work.notify_one();
-    } else if state.wants_thread() {
+    } else if one_more {
         POOL.threads.notify_one();
     }
 }
@@ -139,8 +141,7 @@ fn run(hooked: bool) {
         if goes_on && let Some((owner, closing)) = state.queues.take() {
             let crowded = state.queues.is_crowded(owner);
             // This close may take for ever: others are to see to what else waits.
-            look(&state);
-            drop(state);
+            look(state);
             let left = closing.close(crowded);
             state = POOL.lock();
             state.queues.done(owner);
