@@ -192,8 +192,8 @@ async fn who_ends_its_side_while_it_waits_is_forgotten() {
     let (mut stays, mut has_asked) = (Client::from(1, &fixture).await, Client::from(1, &fixture).await);
     let mut goes = Client::from(1, &fixture).await;
     has_asked.send("{\"execute\":\"qmp_capabilities\"}{\"execute\":\"touch\"}").await;
-    has_asked.0.shutdown().await.unwrap();
-    goes.0.shutdown().await.unwrap();
+    has_asked.ends_its_side().await;
+    goes.ends_its_side().await;
     assert_eq!(goes.rest().await, "");
     assert!(stays.is_unheard() && has_asked.is_unheard());
     assert!(one.is_served().await && other.is_served().await);

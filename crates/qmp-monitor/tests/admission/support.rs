@@ -137,6 +137,11 @@ impl Client {
         text
     }
 
+    /// Ends its side; it can still hear.
+    pub(crate) async fn ends_its_side(&mut self) {
+        self.0.shutdown().await.unwrap();
+    }
+
     /// Everything until the end; what a reset loses is lost.
     pub(crate) async fn rest(mut self) -> String {
         let mut rest = Vec::new();
