@@ -169,7 +169,6 @@ impl<S> Shared<S> {
 
     /// No more calls; those that wait are dropped outside the lock, which answers them.
     fn end(&self) {
-        self.places.close();
         let waiting = {
             let mut calls = self.lock();
             calls.ended = true;
@@ -179,6 +178,8 @@ impl<S> Shared<S> {
             }
             std::mem::take(&mut calls.waiting)
         };
+        // Only now, so that who finds no place finds the end too.
+        self.places.close();
         drop(waiting);
     }
 
