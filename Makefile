@@ -44,11 +44,32 @@ define DEMO
 endef
 export DEMO
 
+# Whether this kernel can filter system calls.
+SECCOMP := $(shell grep -qs ^Seccomp: /proc/self/status && echo yes)
+
+# The vmmd that the integration tests drive aborts on panics, is optimised a little, and runs under its own filters of system
+# calls, where this kernel has them. `cargo test` alone drives a plain one.
+HARD := VMMD_BIN=$(CURDIR)/$(if $(SECCOMP),integration/sandboxed-vmmd,target/abort/vmmd)
+NO_SECCOMP := echo "SKIPPED: this kernel has no seccomp, nothing runs under -sandbox on"
+
 .PHONY: test
-test: python ## Everything that needs neither root nor KVM
-	$(CARGO) build -p vmmd
-	$(CARGO) test --workspace --all-targets --all-features
+test: python hard-vmmd ## Everything that needs neither root nor KVM; vmmd under its filters, and aborting on panics
+	@$(if $(SECCOMP),,$(NO_SECCOMP))
+	$(HARD) $(CARGO) test --workspace --all-targets --all-features
 	$(CARGO) test --workspace --doc --all-features
+
+.PHONY: hard-vmmd
+hard-vmmd:
+	$(CARGO) build --profile abort -p vmmd
+
+.PHONY: integration
+integration: python hard-vmmd ## The integration tests of `make test` alone; PLAIN=1 for a vmmd as `cargo build` makes it
+	@$(if $(PLAIN)$(SECCOMP),,$(NO_SECCOMP))
+	$(CARGO) build -p vmmd
+	$(if $(PLAIN),,$(HARD)) $(CARGO) test --workspace --all-features $(INTEGRATION)
+
+INTEGRATION := $(addprefix --test ,$(basename $(notdir $(wildcard integration/tests/*.rs) \
+  $(patsubst %/main.rs,%,$(wildcard integration/tests/*/main.rs)))))
 
 .PHONY: test-plain
 test-plain: ## The library's tests without any feature
@@ -67,17 +88,6 @@ stranger: ## Build and run a VMM author's crate outside the workspace
 minimal: ## Hold the README to the crates and the size of a minimal plane
 	@$(CARGO) build --quiet --release --locked --target-dir target/minimal --manifest-path integration/minimal/Cargo.toml
 	@target/minimal/release/figures README.md
-
-# The tests themselves unwind, so that they can fail one by one: the program that they drive is what aborts.
-INTEGRATION := $(addprefix --test ,$(basename $(notdir $(wildcard integration/tests/*.rs) \
-  $(patsubst %/main.rs,%,$(wildcard integration/tests/*/main.rs)))))
-.PHONY: abort
-abort: python abort-vmmd ## Hold the integration tests against a vmmd that aborts on panics
-	VMMD_BIN=$(CURDIR)/target/abort/vmmd $(CARGO) test --workspace --all-features $(INTEGRATION)
-
-.PHONY: abort-vmmd
-abort-vmmd:
-	$(CARGO) build --profile abort -p vmmd
 
 .PHONY: idle
 idle: ## Watch an idle plane with 100 monitors for a minute: no wake-up, one thread
@@ -132,21 +142,6 @@ bench-vfio-user: ## Our vfio-user server, floors and a peer in one run: make ben
 	@$(CARGO) build --release -p vmm-benches --bins
 	target/release/bench-vfio-user $(or $(ARGS),--pin)
 
-# Whether this kernel can filter system calls.
-SECCOMP := $(shell grep -qs ^Seccomp: /proc/self/status && echo yes)
-NO_SECCOMP := echo "SKIPPED: this kernel has no seccomp, nothing ran under -sandbox on"
-SANDBOXED := VMMD_BIN=$(CURDIR)/integration/sandboxed-vmmd $(CARGO) test --workspace --all-features $(INTEGRATION)
-
-.PHONY: sandbox
-sandbox: python ## The integration tests against a vmmd under its own system call filters
-	$(CARGO) build -p vmmd
-	@$(if $(SECCOMP),$(SANDBOXED),$(NO_SECCOMP))
-
-# Both at once, which takes half the time.
-.PHONY: abort-in-sandbox
-abort-in-sandbox: python abort-vmmd
-	@$(if $(SECCOMP),VMMD_SANDBOXED=$(CURDIR)/target/abort/vmmd $(SANDBOXED),$(NO_SECCOMP); $(MAKE) abort)
-
 .PHONY: fuzz
 fuzz: ## Fuzz both protocols for FUZZ_SECONDS (default 60) each; needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
@@ -178,7 +173,7 @@ $(VENV)/.done: integration/python/requirements.txt
 	@touch $@
 
 .PHONY: ci
-ci: lint doc features test ## What CI runs; abort-in-sandbox and test-plain are beyond its time
+ci: lint doc features test ## What CI runs; `integration PLAIN=1` and `test-plain` are beyond its time
 	@$(MAKE) -j 2 idle small-programs
 	@$(MAKE) guest-test-if-possible
 

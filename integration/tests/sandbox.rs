@@ -1,5 +1,5 @@
 //! `vmmd -sandbox on`: every thread is under a filter, each kind under its own, and what a filter refuses ends the process with a word.
-//! That the filters allow what is needed, the whole suite says: `make sandbox` runs it under them.
+//! That the filters allow what is needed, the whole suite says: `make test` runs it under them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 

@@ -1,58 +1,26 @@
-//! The process's runtime, whose workers and blocking threads have names and [roles](Role) of their own.
+//! The process's runtime, whose threads have a name and a [role](Role).
 //!
-//! tokio starts both alike, as threads that take what is to be done from one queue, and the first things in it are the workers. So
-//! a worker could end up on a thread that was started for something else, as long as not every one has been taken. [`build`]
-//! returns once they have.
+//! All of them are workers. What may block the library does on threads that it starts itself, and nothing here asks the runtime for
+//! such threads: under `-sandbox on` they would be confined like workers.
 
-use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use vmm_control::ThreadKind;
 
 use crate::sandbox::{self, Role};
 
+/// What the workers are called.
 const WORKER: &str = "vmmd-worker";
-const BLOCKING: &str = "vmmd-blocking";
-/// How long workers may take to begin, on the busiest machine.
-const BEGINNING: Duration = Duration::from_secs(60);
 
-/// How many workers have had nothing to do for the first time.
-#[derive(Default)]
-struct Idle {
-    workers: Mutex<usize>,
-    changed: Condvar,
-}
-
-impl Idle {
-    /// Counts the calling worker, once.
-    fn count(&self) {
-        thread_local! {
-            static COUNTED: Cell<bool> = const { Cell::new(false) };
-        }
-        if !COUNTED.replace(true) {
-            *self.workers.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            self.changed.notify_one();
-        }
-    }
-
-    /// `false`: some have not begun in time.
-    fn wait_for(&self, all: usize) -> bool {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let reached = self.changed.wait_timeout_while(workers, BEGINNING, |workers| *workers < all);
-        !reached.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-}
-
-/// How many workers tokio will start.
+/// As tokio does, but a number that makes no sense is overlooked and does not panic.
 fn workers() -> usize {
     let told = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|told| told.parse().ok());
-    told.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
+    told.filter(|workers| *workers > 0)
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// Sees whether there is room for so many threads at once: where there is none, tokio panics and waits for ever for those of
@@ -68,49 +36,30 @@ fn probe(threads: usize) -> io::Result<()> {
     })
 }
 
-/// Starts the runtime, with a worker for each CPU.
+/// Starts the runtime, with a worker for each CPU, or as many as `TOKIO_WORKER_THREADS` says.
 ///
 /// # Errors
 /// There is no room for its threads or descriptors.
 pub fn build() -> io::Result<Runtime> {
-    probe(workers())?;
-    let (idle, built) = (Arc::new(Idle::default()), Arc::new(AtomicBool::new(false)));
-    let (counted, later) = (idle.clone(), built.clone());
-    let runtime = Builder::new_multi_thread()
+    let workers = workers();
+    probe(workers)?;
+    Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
-        // Names are given by the thread that asks for another one, which is this one as long as the runtime is built.
-        .thread_name_fn(move || if later.load(Relaxed) { BLOCKING } else { WORKER }.to_owned())
-        .on_thread_start(|| {
-            let worker = thread::current().name() == Some(WORKER);
-            sandbox::enter(Role::Library(if worker { ThreadKind::Plane } else { ThreadKind::Blocking }));
-        })
-        // Only workers park.
-        .on_thread_park(move || counted.count())
-        .build()?;
-    built.store(true, Relaxed);
-    if !idle.wait_for(runtime.metrics().num_workers()) {
-        runtime.shutdown_background();
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    Ok(runtime)
+        .thread_name(WORKER)
+        .on_thread_start(|| sandbox::enter(Role::Library(ThreadKind::Plane)))
+        .build()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn name() -> Option<String> {
-        thread::current().name().map(str::to_owned)
-    }
-
     #[test]
-    fn workers_and_blocking_threads_are_told_apart() {
-        for _ in 0..50 {
-            let runtime = build().unwrap();
-            let blocking = runtime.spawn_blocking(name);
-            let worker = runtime.spawn(async { name() });
-            assert_eq!(runtime.block_on(blocking).unwrap().as_deref(), Some(BLOCKING));
-            assert_eq!(runtime.block_on(worker).unwrap().as_deref(), Some(WORKER));
-        }
+    fn workers_have_their_name() {
+        let runtime = build().unwrap();
+        let name = runtime.spawn(async { thread::current().name().map(str::to_owned) });
+        assert_eq!(runtime.block_on(name).unwrap().as_deref(), Some(WORKER));
+        assert_eq!(runtime.metrics().num_workers(), workers());
     }
 }

@@ -55,12 +55,12 @@ impl Footprint {
         assert!(memory_came, "{} KiB of memory, {} KiB before", memory(self.pid), self.memory);
     }
 
-    /// Threads that have come since, and are not just a pool's that wait for work and go by themselves when none comes:
-    /// `fd-closer`'s after two seconds, tokio's after ten.
+    /// Threads that have come since, and are not just closers that wait for work, and go by themselves when none comes for two
+    /// seconds.
     fn new_threads(&self) -> Vec<Thread> {
         let mut new = threads(self.pid);
         new.retain(|thread| {
-            let pooled = matches!(thread.name.as_str(), "fd-closer" | "vmmd-blocking");
+            let pooled = thread.name == "fd-closer";
             !(self.threads.contains(thread) || pooled && is_waiting(self.pid, &thread.id))
         });
         new

@@ -6,13 +6,12 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vmm_integration::LIMIT;
 use vmm_integration::client::Client;
-use vmm_integration::vmm::program;
 
 /// Between two rounds. It makes a thousand questions a second at most, which disturbs nobody.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -30,10 +29,7 @@ const STALL: Duration = Duration::from_millis(500);
 
 /// How much longer everything takes in a build without optimisation, by which both are multiplied: a turn of a session that
 /// floods has at most 32 requests, whatever each takes.
-static SLOWER: LazyLock<u32> = LazyLock::new(|| {
-    let optimised = program().parent().is_some_and(|folder| folder.ends_with("release"));
-    if optimised { 1 } else { 30 }
-});
+const SLOWER: u32 = 30;
 
 /// What one round took.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +126,8 @@ impl Witness {
     /// Both the middle one and the one that nine of ten keep within may be three times what they were, or three times as
     /// many times as the echo's has grown; and some ticks. No single one may be a stall, unless the echo's was one too.
     #[track_caller]
-    pub(crate) fn judge(&self, attack: usize) {
+    pub(crate) fn judge(&self, attack: usize, optimised: bool) {
+        let slower = if optimised { 1 } else { SLOWER };
         let log = lock(&self.log.0);
         let (usual, attacked) = log.rounds.split_at(attack);
         let of =
@@ -141,9 +138,9 @@ impl Witness {
             ("on another monitor", |round| round.apart),
         ] {
             let (usual, now) = (of(usual, which), of(attacked, which));
-            let middle = allowed(usual.middle, quiet.middle, busy.middle).max(*SLOWER * 2 * TICK);
-            let most = allowed(usual.most, quiet.most, busy.most).max(*SLOWER * 10 * TICK);
-            let stall = *SLOWER * STALL + 2 * busy.longest;
+            let middle = allowed(usual.middle, quiet.middle, busy.middle).max(slower * 2 * TICK);
+            let most = allowed(usual.most, quiet.most, busy.most).max(slower * 10 * TICK);
+            let stall = slower * STALL + 2 * busy.longest;
             if std::env::var_os("HOSTILE_TIMES").is_some() {
                 eprintln!(
                     "{who}: {usual:?} -> {now:?}; echo {quiet:?} -> {busy:?}; {} rounds",
