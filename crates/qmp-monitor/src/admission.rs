@@ -30,8 +30,8 @@ pub(crate) const SPARED: Duration = Duration::from_millis(500);
 /// Clients that wait where they can be seen; more wait in the socket's backlog. Each is an open descriptor.
 pub(crate) const ROOM: usize = 32;
 
-/// Between two clients that are turned away because too many wait: so a flood of them costs next to nothing, and who
-/// stands behind them in the backlog is reached within moments.
+/// Between two clients that are turned away because too many wait, or have hung up meanwhile: so a flood of them costs
+/// next to nothing, and who stands behind them in the backlog is reached within moments.
 pub(crate) const BETWEEN_TURNED_AWAY: Duration = Duration::from_millis(10);
 
 /// Whose a place is.

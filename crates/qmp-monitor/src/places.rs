@@ -33,7 +33,7 @@ pub(crate) struct Places {
     local_apart: bool,
     seated: Vec<Seated>,
     waiting: VecDeque<Connection>,
-    /// One was turned away: the next client is looked at after this.
+    /// One was turned away or has gone: the next client is looked at after this.
     pause: Option<Instant>,
 }
 
@@ -88,12 +88,13 @@ impl Places {
 
     /// A client waits. Gives one that is turned away, if too many do.
     pub(crate) fn wait(&mut self, connection: Connection) -> Option<Connection> {
-        self.forget_gone();
+        let now = Instant::now();
+        self.forget_gone(now);
         self.waiting.push_back(connection);
         if self.waiting.len() <= ROOM {
             return None;
         }
-        self.pause = Some(Instant::now() + BETWEEN_TURNED_AWAY);
+        self.pause = Some(now + BETWEEN_TURNED_AWAY);
         admission::turned_away(&self.waiters()).and_then(|place| self.waiting.remove(place))
     }
 
@@ -111,7 +112,7 @@ impl Places {
     /// Forgets those who have hung up, and has sessions give way to the others, while there is no place for them.
     pub(crate) fn settle(&mut self, now: Instant) -> Settled {
         let mut settled = Settled::default();
-        self.forget_gone();
+        self.forget_gone(now);
         while !self.waiting.is_empty() {
             match admission::decide(self.max, now, LEAVE, &self.seats(), &self.waiters()) {
                 Verdict::GivesWay(place, why) => {
@@ -145,7 +146,11 @@ impl Places {
     }
 
     /// Whoever hangs up before it was greeted wants no answer, and who has ended its side without a word has no question.
-    fn forget_gone(&mut self) {
+    fn forget_gone(&mut self, now: Instant) {
+        let waited = self.waiting.len();
         self.waiting.retain(|connection| !connection.is_spent());
+        if self.waiting.len() < waited {
+            self.pause = Some(now + BETWEEN_TURNED_AWAY);
+        }
     }
 }
