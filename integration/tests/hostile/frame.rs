@@ -1,13 +1,14 @@
 //! The frame around every case: a `vmmd` of its own, what it has before, a witness all along, and what it has after.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use vmm_integration::LIMIT;
 use vmm_integration::client::Client;
 use vmm_integration::vmm::{Setup, Vmm};
 use vmm_integration::wire::dev_null;
+use vmm_integration::{LIMIT, poll_until};
 
 use crate::footprint::Footprint;
 use crate::witness::Witness;
@@ -77,6 +78,8 @@ impl Stage {
         let (mut beside, apart) = scene.witness.end();
         scene.witness.judge(from, scene.is_optimised());
         scene.before.comes_back(self.slack);
+        only_these_are_there(&mut beside);
+        scene.comes_to_rest();
         assert!(scene.vmm.client(0).run("query-status").is_object(), "it takes new clients");
         drop(apart);
         let said = scene.vmm.observe().stderr();
@@ -86,6 +89,18 @@ impl Stage {
         let status = scene.vmm.process().wait_exit(LIMIT);
         assert!(status.is_some_and(|status| status.success()), "it ends when it is told to: {status:?}");
     }
+}
+
+/// No session is left but the witnesses' two: one that cannot end would hold a place for good.
+#[track_caller]
+fn only_these_are_there(beside: &mut Client) {
+    let mut monitors = Value::Null;
+    let alone = poll_until(LIMIT, || {
+        monitors = beside.run("x-query-monitors");
+        let sessions = |monitor: &Value| monitor["sessions"].as_array().map_or(0, Vec::len);
+        monitors.as_array().into_iter().flatten().map(sessions).sum::<usize>() == 2
+    });
+    assert!(alone, "somebody is still there: {monitors:#}");
 }
 
 /// What the process gets once, on the first occasion, is there before anything is counted.
@@ -156,6 +171,18 @@ impl Scene {
     pub(crate) fn fd_numbers(&self) -> Vec<u64> {
         let dir = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         dir.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Waits until the process has nothing to do: what nobody asks for any more must not go on. A tenth of a second is looked at, of
+    /// which a thread that spins would take all, and still most with others beside it that want the processor.
+    #[track_caller]
+    fn comes_to_rest(&self) {
+        let rests = poll_until(LIMIT, || {
+            let before = self.cpu_ticks();
+            std::thread::sleep(Duration::from_millis(100));
+            self.cpu_ticks() - before <= 2
+        });
+        assert!(rests, "it goes on working");
     }
 
     /// The processor time it has used, in hundredths of a second.
