@@ -101,6 +101,11 @@ impl Core {
         Usage { memory: self.memory.used(), fds: self.fds.used() }
     }
 
+    /// The limits that [`usage`](Self::usage) is measured against.
+    pub fn budgets(&self) -> Budgets {
+        Budgets { memory: self.memory.limit(), fds: self.fds.limit() }
+    }
+
     /// How many fds clients may still send within the [budget](Budgets::fds).
     pub fn fds_left(&self) -> usize {
         self.fds.limit().saturating_sub(self.fds.used())

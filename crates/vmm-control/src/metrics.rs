@@ -1,16 +1,22 @@
-//! Metrics of a plane's iothreads, for the recorder that the program has installed. With the feature `metrics` only.
+//! Metrics of a plane and of its iothreads, for the recorder that the program has installed. With the feature `metrics` only.
 //!
-//! An iothread counts for itself, on its own thread and without anybody's help; these are copies of its counters. They
-//! are made when somebody wants them: [`PlaneHandle::update_metrics`](crate::PlaneHandle::update_metrics) is for
-//! whoever is about to render what the recorder has, and `x-query-iothread-stats` makes them too. No thread of the
-//! plane's wakes up for it.
+//! An iothread counts for itself, on its own thread and without anybody's help, and a plane knows what its sessions hold;
+//! these are copies. They are made when somebody wants them:
+//! [`PlaneHandle::update_metrics`](crate::PlaneHandle::update_metrics) is for
+//! whoever is about to render what the recorder has, and `x-query-iothread-stats` makes those of iothreads too. No thread
+//! of the plane's wakes up for it.
 //!
-//! All have the label `iothread`, the id. Series of an iothread that has gone stay as they were: recorders forget none.
+//! Those of iothreads have the label `iothread`, the id; `plane_sessions` has the label `monitor`. Series of an iothread or
+//! a monitor that has gone stay as they were: most recorders forget none. A recorder that is made for the copies alone, each
+//! time, knows none of them (`metrics::with_local_recorder`).
 
 use std::time::Duration;
 
 use iothread::{Info, Stats};
 use metrics::Unit;
+use qmp_monitor::{Budgets, Usage};
+
+use crate::monitors::Monitors;
 
 /// A metric's name, unit, description, and where its value is.
 struct Metric<V>(&'static str, Unit, &'static str, fn(&Stats) -> V);
@@ -70,6 +76,52 @@ pub(crate) fn update(iothreads: &[Info]) {
     }
 }
 
+/// The monitors, and what their sessions hold of which budgets.
+struct Plane {
+    monitors: usize,
+    usage: Usage,
+    budgets: Budgets,
+}
+
+/// A gauge of a plane, as [`Metric`].
+struct PlaneMetric(&'static str, Unit, &'static str, fn(&Plane) -> usize);
+
+const PLANE: [PlaneMetric; 5] = [
+    PlaneMetric("plane_monitors", Unit::Count, "Monitors that there are.", |p| p.monitors),
+    PlaneMetric("plane_held_bytes", Unit::Bytes, "Memory that clients' sessions hold of the budget.", |p| {
+        p.usage.memory
+    }),
+    PlaneMetric("plane_held_bytes_limit", Unit::Bytes, "The budget of memory for clients' sessions.", |p| {
+        p.budgets.memory
+    }),
+    PlaneMetric("plane_held_fds", Unit::Count, "Fds of clients that count against the budget.", |p| {
+        p.usage.fds
+    }),
+    PlaneMetric("plane_held_fds_limit", Unit::Count, "The budget of fds for clients' sessions.", |p| {
+        p.budgets.fds
+    }),
+];
+
+/// Copies what the plane of these monitors has. Nothing, once it has gone.
+pub(crate) fn update_plane(monitors: &Monitors) {
+    let Some(core) = monitors.core() else { return };
+    let list = monitors.list();
+    let plane = Plane { monitors: list.len(), usage: core.usage(), budgets: core.budgets() };
+    for PlaneMetric(name, unit, description, value) in &PLANE {
+        metrics::describe_gauge!(*name, *unit, *description);
+        metrics::gauge!(*name).set(amount(value(&plane)));
+    }
+    metrics::describe_gauge!("plane_sessions", Unit::Count, "Clients' sessions that a monitor has.");
+    for monitor in list {
+        metrics::gauge!("plane_sessions", "monitor" => monitor.id).set(amount(monitor.sessions.len()));
+    }
+}
+
+/// Without a limit it is infinite.
+fn amount(count: usize) -> f64 {
+    if count == usize::MAX { f64::INFINITY } else { count as f64 }
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -89,7 +141,13 @@ mod tests {
         Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     };
 
+    use chardev::{Address, Backend, Chardev, SocketOptions};
+    use qmp_monitor::MonitorConfig;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
     use super::*;
+    use crate::{ControlPlane, RunState, RunStateCell};
 
     /// What was recorded, by name and label.
     #[derive(Default)]
@@ -189,6 +247,37 @@ mod tests {
         assert_eq!(values["iothread_closures_total iothread=b"], 0.0);
         assert_eq!(values["iothread_handlers iothread=a"], 0.0);
         assert_eq!(values.len(), 2 * (COUNTERS.len() + GAUGES.len()));
+        let described = recording.0.described.lock().unwrap();
+        assert!(values.keys().all(|key| described.iter().any(|name| key.starts_with(name))));
+    }
+
+    #[tokio::test]
+    async fn a_plane_tells_its_monitors_sessions_and_budgets() {
+        let budgets = Budgets::default().memory(5 << 30).fds(usize::MAX);
+        let builder = ControlPlane::builder(RunStateCell::new(RunState::Running)).budgets(budgets);
+        let plane = builder.build().unwrap();
+        let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let client = Address::Fd { fd: there.into(), name: "client".into() };
+        let busy = Chardev::open("busy", Backend::Socket(SocketOptions::client(client)), 1).await.unwrap();
+        let idle = Chardev::open("idle", Backend::Null, 1).await.unwrap();
+        for chardev in [busy, idle] {
+            let config = MonitorConfig::new(chardev.id());
+            plane.add_monitor(config, &Arc::new(chardev), 1).unwrap();
+        }
+        here.set_nonblocking(true).unwrap();
+        // The greeting: there is a session.
+        UnixStream::from_std(here).unwrap().read_exact(&mut [0]).await.unwrap();
+
+        let recording = Recording::default();
+        metrics::with_local_recorder(&recording, || plane.handle().update_metrics());
+        let values = recording.0.values.lock().unwrap();
+        assert_eq!(values["plane_monitors "], 2.0);
+        assert_eq!(values["plane_sessions monitor=idle"], 0.0);
+        assert_eq!(values["plane_held_fds "], 0.0);
+        assert_eq!(values["plane_held_bytes_limit "], 5.0 * f64::from(1 << 30));
+        assert_eq!(values["plane_held_fds_limit "], f64::INFINITY);
+        assert!(values.contains_key("plane_held_bytes "));
+        assert_eq!(values["plane_sessions monitor=busy"], 1.0);
         let described = recording.0.described.lock().unwrap();
         assert!(values.keys().all(|key| described.iter().any(|name| key.starts_with(name))));
     }

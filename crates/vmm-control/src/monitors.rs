@@ -80,9 +80,14 @@ impl Monitors {
         self.objects.get_or_init(|| objects.downgrade());
     }
 
+    /// What all monitors share. `None` once the plane has gone.
+    pub(crate) fn core(&self) -> Option<Arc<Core>> {
+        self.core.get().and_then(Weak::upgrade)
+    }
+
     /// How many fds clients may still send within their budget.
     pub(crate) fn fds_left(&self) -> usize {
-        self.core.get().and_then(Weak::upgrade).map_or(0, |core| core.fds_left())
+        self.core().map_or(0, |core| core.fds_left())
     }
 
     /// Starts a monitor on a chardev, which adds its maker's limits.
@@ -93,7 +98,7 @@ impl Monitors {
         max_clients: usize,
         mark: Mark,
     ) -> Result<(), MonitorError> {
-        let core = self.core.get().and_then(Weak::upgrade).ok_or(MonitorError::Closed)?;
+        let core = self.core().ok_or(MonitorError::Closed)?;
         if let Some(policy) = chardev.badge().and_then(|badge| badge.downcast_ref::<Policy>()) {
             config.policy = config.policy.and(policy);
         }
@@ -198,7 +203,7 @@ impl Monitors {
     /// among those commands when this returns. Nothing is done once the plane has gone. Called from any thread; does
     /// not block.
     pub(crate) fn soon(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
+        let Some(core) = self.core() else { return };
         let Some(permit) = self.permit.get().cloned() else { return };
         let mut turn = Box::pin(async move { permit.acquire().await });
         // The first look is what takes the place in the queue.

@@ -135,13 +135,16 @@ impl PlaneHandle {
         &self.0.starter
     }
 
-    /// Copies what the iothreads have counted to the program's metrics recorder: `iothread_wakeups_total`,
-    /// `iothread_poll_hits_total`, `iothread_polling_nanoseconds_total` and the like, with the label `iothread`. To be
-    /// called before what the recorder has is rendered; nothing else brings them up to date but
-    /// `x-query-iothread-stats`.
+    /// Copies what the plane and its iothreads have to the program's metrics recorder. Of the plane: `plane_monitors`;
+    /// `plane_sessions`, with the label `monitor`; `plane_held_bytes` and `plane_held_fds`, what clients' sessions hold of the
+    /// [budgets](Builder::budgets), and those, `plane_held_bytes_limit` and `plane_held_fds_limit`. Of iothreads:
+    /// `iothread_wakeups_total`, `iothread_poll_hits_total`, `iothread_polling_nanoseconds_total` and the like, with the
+    /// label `iothread`. To be called before what the recorder has is rendered; nothing else brings them up to date, but
+    /// `x-query-iothread-stats` those of iothreads.
     #[cfg(feature = "metrics")]
     pub fn update_metrics(&self) {
         crate::metrics::update(&self.0.iothreads.list());
+        crate::metrics::update_plane(&self.0.monitors);
     }
 
     /// Raises SHUTDOWN with this cause and asks the program to end, as `quit` does. Later causes are ignored.

@@ -14,7 +14,8 @@ use crate::context::Invocation;
 ///
 /// The span is `qmp_command` at level `DEBUG` with the command's name and the session's number; argument values are
 /// not in it. The metrics are `qmp_commands_total` and `qmp_command_errors_total`, counters, and
-/// `qmp_command_seconds`, a histogram; all have the label `command`.
+/// `qmp_command_seconds`, a histogram; all have the label `command`. The recorder is the one that is there when the stack is
+/// made, the thread's own (`metrics::with_local_recorder`) or the process's.
 #[derive(Clone, Copy, Debug)]
 pub struct ObserveLayer {
     command: &'static str,
@@ -95,7 +96,8 @@ where
 
 #[cfg(feature = "metrics")]
 mod meters {
-    use metrics::{Counter, Histogram};
+    use metrics::{Counter, Histogram, IntoF64};
+    use std::cell::Cell;
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -107,19 +109,67 @@ mod meters {
         calls: Counter,
         errors: Counter,
         seconds: Histogram,
+        /// Somebody wants to know how long calls take. Else the clock is not looked at.
+        timed: bool,
     }
 
     impl Meters {
         pub(super) fn new(command: &'static str) -> Self {
+            describe();
+            let seconds = metrics::histogram!("qmp_command_seconds", "command" => command);
             Self(Arc::new(Handles {
                 calls: metrics::counter!("qmp_commands_total", "command" => command),
                 errors: metrics::counter!("qmp_command_errors_total", "command" => command),
-                seconds: metrics::histogram!("qmp_command_seconds", "command" => command),
+                timed: is_heard(&seconds),
+                seconds,
             }))
         }
 
         pub(super) fn start(&self) -> Timing {
-            Timing { meters: self.clone(), started: Instant::now() }
+            Timing { meters: self.clone(), started: self.0.timed.then(Instant::now) }
+        }
+    }
+
+    /// Whether what is recorded goes anywhere: a value is only then made a number. This one is recorded no times.
+    fn is_heard(histogram: &Histogram) -> bool {
+        struct Probe<'a>(&'a Cell<bool>);
+        impl IntoF64 for Probe<'_> {
+            fn into_f64(self) -> f64 {
+                self.0.set(true);
+                0.0
+            }
+        }
+        let heard = Cell::new(false);
+        histogram.record_many(Probe(&heard), 0);
+        heard.get()
+    }
+
+    /// Recorders keep the first description of a name.
+    fn describe() {
+        use metrics::{Unit, describe_counter, describe_histogram};
+        describe_counter!("qmp_commands_total", Unit::Count, "Calls of a command that have ended.");
+        describe_counter!("qmp_command_errors_total", Unit::Count, "Those of them that failed.");
+        describe_histogram!("qmp_command_seconds", Unit::Seconds, "How long calls of a command took.");
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        struct Never;
+
+        impl metrics::HistogramFn for Never {
+            fn record(&self, _: f64) {
+                unreachable!("nothing has been measured");
+            }
+        }
+
+        #[test]
+        fn whether_anybody_hears_is_found_out_unheard() {
+            assert!(!is_heard(&Histogram::noop()));
+            assert!(is_heard(&Histogram::from_arc(Arc::new(Never))));
+            assert!(!Meters::new("x").0.timed, "there is no recorder here");
+            assert_eq!(Meters::new("x").start().started, None);
         }
     }
 
@@ -132,7 +182,7 @@ mod meters {
     #[derive(Debug)]
     pub(super) struct Timing {
         meters: Meters,
-        started: Instant,
+        started: Option<Instant>,
     }
 
     impl Timing {
@@ -142,7 +192,9 @@ mod meters {
             if !ok {
                 handles.errors.increment(1);
             }
-            handles.seconds.record(self.started.elapsed());
+            if let Some(started) = self.started {
+                handles.seconds.record(started.elapsed());
+            }
         }
     }
 }
