@@ -7,6 +7,7 @@
 //! * [`board`] is the machine: virtual CPUs without guest code, I/O ports, a real-time clock;
 //! * `devices` are the PCI devices that can be exported;
 //! * `qtest` lets QEMU's test programs drive it;
+//! * `metrics` serves what is counted, to Prometheus;
 //! * [`logging`] installs the log subscriber;
 //! * [`daemonize`] puts the process into the background, without `fork`;
 //! * [`reference`](mod@reference) writes the QMP interface as a QAPI schema, a manual or a JSON Schema;
@@ -26,6 +27,7 @@ mod devices;
 mod errno;
 pub mod error;
 pub mod logging;
+mod metrics;
 pub mod pidfile;
 mod qtest;
 pub mod reference;

@@ -27,6 +27,7 @@ use crate::config::{
 };
 use crate::devices;
 use crate::errno;
+use crate::metrics;
 use crate::qtest;
 use crate::sandbox::{self, Role};
 use crate::testing;
@@ -119,6 +120,7 @@ pub struct Running {
     board: Board,
     serial: Vec<serial::server::Server>,
     qtest: Option<qtest::Server>,
+    metrics: Option<metrics::Server>,
     signals: Signals,
 }
 
@@ -132,7 +134,11 @@ pub struct Running {
 pub async fn start(config: &Config) -> Result<Running, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
     let board = Board::new(config);
-    let plane = plane(board.clone(), config)?;
+    let recorder = config.metrics.as_ref().map(|_| metrics::Recorder::new());
+    let plane = match &recorder {
+        Some(recorder) => recorder.seen(|| plane(board.clone(), config))?,
+        None => plane(board.clone(), config)?,
+    };
     board.connect(plane.events(), plane.objects().clone());
     if !config.preconfig {
         board.create().await?;
@@ -142,13 +148,14 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     texts::add_objects(&plane, &config.objects, Stage::First).await?;
     let rest = async {
         let opened = open_all(config, &plane).await?;
+        let metrics = metrics::open(config, &plane).await?;
         // Before a monitor's client could take their chardevs away.
         let serial = serve_serial(config, &plane, &board)?;
         texts::add_devices(&plane, &config.devices).await?;
         texts::add_objects(&plane, &config.objects, Stage::WithDevices).await?;
         serve_monitors(config, &plane, opened)?;
         texts::add_objects(&plane, &config.objects, Stage::WithChardevs).await?;
-        Ok::<_, StartError>(serial)
+        Ok::<_, StartError>((serial, metrics))
     };
     let opened = tokio::select! {
         opened = rest => Some(opened),
@@ -161,12 +168,15 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             board.end();
             Err(error)
         }
-        Some(Ok(serial)) => {
+        Some(Ok((serial, metrics))) => {
             if config.monitors.is_empty() {
                 tracing::warn!("there is no monitor, so only a signal ends this process; see vmmd -help");
             }
             let qtest = config.qtest.as_ref().map(|it| serve_tests(it, &plane, &board)).transpose()?;
-            Ok(Running { plane, board, serial, qtest, signals })
+            let figures = recorder.map(|recorder| metrics::Figures::new(&recorder, plane.handle()));
+            let metrics =
+                metrics.zip(figures).map(|(socket, figures)| metrics::Server::start(socket, figures));
+            Ok(Running { plane, board, serial, qtest, metrics, signals })
         }
         None => {
             plane.close().await;
@@ -232,6 +242,9 @@ impl Running {
         tracing::info!(?cause, "shutting down");
         self.plane.close().await;
         drop(self.qtest);
+        if let Some(metrics) = self.metrics {
+            metrics.end().await;
+        }
         for server in self.serial {
             server.end().await;
         }
@@ -367,7 +380,8 @@ fn monitor_config(config: &Config, monitor: &config::MonitorConfig) -> Result<Mo
     })
 }
 
-async fn open(
+/// Opens a chardev of this plane's program. It is on no list yet.
+pub(crate) async fn open(
     chardev: &ChardevConfig,
     max_clients: usize,
     plane: &ControlPlane,

@@ -610,6 +610,66 @@ fn budgets_are_sizes_and_numbers() {
 }
 
 #[test]
+fn metrics_are_served_on_a_unix_socket() {
+    let listener = |line: &str| match config(&words(line)).metrics.unwrap().backend {
+        ChardevBackend::Socket(socket) => socket,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(config(&words("-name x")).metrics, None);
+    let path = |path: &str| SocketAddress::Unix { path: path.into(), abstract_name: false, tight: true };
+    let plain = listener("-metrics unix:run/m.sock");
+    assert_eq!((plain.address, plain.server, plain.wait), (path("run/m.sock"), true, false));
+    assert_eq!((plain.allowed_uids, plain.allowed_gids), (None, None));
+    let line = "-metrics unix:a,,b,allowed-uids=0,allowed-gids=5,allowed-uids=0x10,server=on,wait=off";
+    let listed = listener(line);
+    assert_eq!(listed.address, path("a,b"));
+    assert_eq!(listed.allowed_uids, Some(vec![0, 16]));
+    assert_eq!(listed.allowed_gids, Some(vec![5]));
+    let name = SocketAddress::Unix { path: "vm1".into(), abstract_name: true, tight: false };
+    assert_eq!(listener("-metrics unix:vm1,abstract=on,tight=off").address, name);
+    assert!(config(&words("-metrics unix:m")).has_relative_paths());
+    assert!(!config(&words("-metrics unix:/run/m")).has_relative_paths());
+    assert!(!config(&words("-metrics unix:m,abstract=on")).has_relative_paths());
+    // It is no chardev that a monitor could have.
+    assert!(config(&words("-metrics unix:m -chardev null,id=metrics -mon metrics")).monitors.len() == 1);
+}
+
+#[test]
+fn metrics_are_served_nowhere_else() {
+    let refused = |line: &str| refusal(&words(line));
+    for device in ["tcp::9090", "stdio", "chardev:c", "m.sock", ""] {
+        let said = format!("-metrics {device}: Parameter 'metrics' expects unix:PATH");
+        assert_eq!(refusal(&["-metrics", device]), said);
+    }
+    assert!(refused("-metrics unix:").ends_with("'path' is empty"));
+    assert!(refusal(&["-metrics", &format!("unix:{}", "a".repeat(108))]).contains("too long"));
+    assert_eq!(refused("-metrics unix:a -metrics unix:b"), "-metrics unix:b: may be given only once");
+    let wrong = |keys: &str| refused(&format!("-metrics unix:m,{keys}"));
+    assert!(
+        wrong("server=off").ends_with("Parameter 'server' does not accept value 'off'; did you mean 'on'?")
+    );
+    assert!(wrong("wait=on").contains("Parameter 'wait' does not accept value 'on'"));
+    assert!(wrong("max-clients=3").contains("Invalid parameter 'max-clients'"));
+    assert!(wrong("allowed-uid=3").ends_with("did you mean 'allowed-uids'?"));
+    assert!(wrong("allowed-uids=root").ends_with("Parameter 'allowed-uids' expects a number"));
+    assert!(wrong("allowed-gids=-1").ends_with("Parameter 'allowed-gids' expects a number"));
+    let warnings = run(&words("-metrics unix:m,tight=off")).warnings;
+    assert_eq!(warnings, ["-metrics unix:m,tight=off: warning: 'tight' means nothing here, it is ignored"]);
+}
+
+#[test]
+fn an_option_for_metrics_goes_before_a_files() {
+    let file = |_: &Path| Ok("[metrics]\npath = 'from-file'\n".to_owned());
+    let metrics = |line: &str| {
+        let parsed = parse(words(line).iter().map(OsString::from), &file).unwrap();
+        let Outcome::Run(run) = parsed else { panic!() };
+        run.config.metrics.unwrap().origin
+    };
+    assert_eq!(metrics("--config x.toml"), "x.toml:1:1");
+    assert_eq!(metrics("-metrics unix:m --config x.toml"), "-metrics unix:m");
+}
+
+#[test]
 fn an_argument_that_is_no_text_is_named() {
     let args = [OsString::from("-name"), OsString::from_vec(vec![b'a', 0xff])];
     let error = parse(args, &no_file).unwrap_err().to_string();
@@ -622,7 +682,7 @@ proptest! {
     fn any_command_line_has_an_answer(
         args in proptest::collection::vec(
             prop_oneof![
-                "-{0,2}(qmp|mon|chardev|name|machine|add-fd|accel|msg|action|display|sandbox|overcommit|S|h)",
+                "-{0,2}(qmp|mon|chardev|metrics|name|machine|add-fd|accel|msg|action|display|sandbox|overcommit|S|h)",
                 "(unix:|tcp:|chardev:|socket,|null,|none,|\\{)?([a-z:=,]|id=|mode=control|server|fd=|\\PC){0,8}",
             ],
             0..6,

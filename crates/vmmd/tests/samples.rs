@@ -79,6 +79,9 @@ fn the_demo_is_what_make_run_promises() {
     );
     assert_eq!(unix_path(&config, 2), Path::new("run/monitor.sock"));
     assert_eq!(config.monitors[2].mode, MonitorMode::Readline);
+    let Some(ChardevBackend::Socket(metrics)) = config.metrics.map(|it| it.backend) else { panic!() };
+    let path = "run/metrics.sock".into();
+    assert_eq!(metrics.address, SocketAddress::Unix { path, abstract_name: false, tight: true });
 }
 
 #[test]

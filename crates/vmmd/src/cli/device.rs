@@ -1,4 +1,4 @@
-//! `-chardev`, `-mon`, and `-qmp`, which is a chardev and a monitor in one.
+//! `-chardev`, `-mon`, and `-qmp`, which is a chardev and a monitor in one; `-metrics`, whose socket is written like theirs.
 
 use vmm_control::keyval::take_value;
 
@@ -6,7 +6,7 @@ use super::help;
 use super::keyval::{Pair, split};
 use super::parse::Given;
 use super::simple::pairs;
-use crate::config::{ChardevSpec, Draft, FdSetsScope, MonitorMode, MonitorSpec};
+use crate::config::{ChardevSpec, Draft, FdSetsScope, MetricsSpec, MonitorMode, MonitorSpec};
 use crate::error::{ConfigError, ErrorKind};
 use crate::suggest;
 
@@ -56,6 +56,9 @@ const DEVICE_KEYS: &[&str] = &[
     "allowed-gids",
     "insecure",
 ];
+
+/// Those that `-metrics unix:` takes after the path, without those that say what is so anyway.
+const METRICS_KEYS: &[&str] = &["abstract", "tight", "allowed-uids", "allowed-gids"];
 
 const MON_KEYS: &[&str] = &[
     "chardev",
@@ -220,6 +223,32 @@ pub(super) fn qtest(item: &Given, draft: &mut Draft) -> Result<(), ConfigError> 
     draft.qtest("qtest", &item.origin)?;
     let spec = ChardevSpec { id: Some("qtest".to_owned()), ..device(&item.value)? };
     draft.chardev(spec, &item.origin)
+}
+
+/// `-metrics unix:PATH[,key=value]...`, in the notation of `-qmp`. `given`: whether there was one before. A file's gives way.
+pub(super) fn metrics(item: &Given, given: &mut bool, draft: &mut Draft) -> Result<(), ConfigError> {
+    if std::mem::replace(given, true) {
+        return Err(ErrorKind::GivenTwice.into());
+    }
+    let wrong = || ErrorKind::Expects { name: "metrics".to_owned(), expected: "unix:PATH" };
+    let (path, options) = take_value(item.value.strip_prefix("unix:").ok_or_else(wrong)?);
+    let mut spec = MetricsSpec { path, ..MetricsSpec::default() };
+    for pair in split(options, None) {
+        match pair.key.as_str() {
+            "abstract" => spec.abstract_name = Some(pair.switch()?),
+            "tight" => spec.tight = Some(pair.switch()?),
+            // These add up.
+            "allowed-uids" => spec.allowed_uids.get_or_insert_default().push(id(&pair)?),
+            "allowed-gids" => spec.allowed_gids.get_or_insert_default().push(id(&pair)?),
+            // It listens, and nothing waits for its clients.
+            "server" if pair.switch()? => {}
+            "wait" if !pair.switch()? => {}
+            "server" => return Err(ErrorKind::choice("server", &pair.value, &["on"])),
+            "wait" => return Err(ErrorKind::choice("wait", &pair.value, &["off"])),
+            _ => return Err(pair.unknown(METRICS_KEYS)),
+        }
+    }
+    draft.metrics(spec, &item.origin)
 }
 
 /// A device in the short notation of `-qmp` and its like.

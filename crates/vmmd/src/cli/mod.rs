@@ -79,6 +79,8 @@ pub enum Opt {
     AddFd,
     /// `-budget`.
     Budget,
+    /// `-metrics`.
+    Metrics,
     /// `-S`.
     Paused,
     /// `-no-shutdown`.

@@ -240,6 +240,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         Group::Monitors,
         "what all clients together may make it hold (256M, a quarter of its fds)",
     ),
+    option(
+        "metrics",
+        Some("unix:PATH[,abstract=on[,tight=off]][,allowed-uids=UID][,allowed-gids=GID]"),
+        Opt::Metrics,
+        Group::Monitors,
+        "serve counters for Prometheus over HTTP; who may connect as on a DEV",
+    ),
     option("S", None, Opt::Paused, Group::Run, "do not start the virtual CPUs; wait for 'cont'"),
     option(
         "preconfig",

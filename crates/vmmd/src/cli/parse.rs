@@ -66,7 +66,8 @@ pub(super) fn build(
     given: &[Given],
     read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Outcome, ConfigError> {
-    let mut walk = Walk { draft: Draft::default(), monitors: 0, machine: machine::Machine::default() };
+    let mut walk =
+        Walk { draft: Draft::default(), monitors: 0, metrics: false, machine: machine::Machine::default() };
     let mut files = given.iter().filter(|item| item.opt == Opt::ConfigFile);
     if let Some(item) = files.next() {
         walk.draft = read_file(item, read)?;
@@ -103,6 +104,8 @@ struct Walk {
     draft: Draft,
     /// How many `compat_monitorN` there are.
     monitors: usize,
+    /// Whether there was a `-metrics`.
+    metrics: bool,
     machine: machine::Machine,
 }
 
@@ -139,6 +142,7 @@ impl Walk {
             Opt::Name => simple::name(item, draft)?,
             Opt::Action => simple::action(item, draft)?,
             Opt::Budget => simple::budget(item, draft)?,
+            Opt::Metrics => device::metrics(item, &mut self.metrics, draft)?,
             Opt::Msg => simple::msg(item, draft)?,
             Opt::Overcommit => simple::overcommit(item)?,
             Opt::Sandbox => simple::sandbox(item, draft)?,

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    AddFdSpec, ChardevBackend, ChardevConfig, ChardevSpec, Config, MachineKind, MonitorConfig, MonitorMode,
-    MonitorSpec, QtestConfig, QtestLog, SerialConfig, SmpSpec,
+    AddFdSpec, ChardevBackend, ChardevConfig, ChardevSpec, Config, MachineKind, MetricsSpec, MonitorConfig,
+    MonitorMode, MonitorSpec, QtestConfig, QtestLog, SerialConfig, SmpSpec,
 };
 use crate::error::{ConfigError, ErrorKind};
 
@@ -42,9 +42,24 @@ impl Draft {
             let kind = ErrorKind::DuplicateId { id: chardev.id, kind: "chardev" };
             return Err(ConfigError::new(kind).at(origin));
         }
-        self.warnings.extend(warnings.into_iter().map(|text| format!("{origin}: warning: {text}")));
+        self.warn(warnings, origin);
         self.config.chardevs.push(chardev);
         Ok(())
+    }
+
+    /// Serves metrics there, and nowhere else.
+    ///
+    /// # Errors
+    /// The path cannot be.
+    pub fn metrics(&mut self, spec: MetricsSpec, origin: &str) -> Result<(), ConfigError> {
+        let (chardev, warnings) = spec.build(origin).map_err(|error| error.at(origin))?;
+        self.warn(warnings, origin);
+        self.config.metrics = Some(chardev);
+        Ok(())
+    }
+
+    fn warn(&mut self, warnings: Vec<String>, origin: &str) {
+        self.warnings.extend(warnings.into_iter().map(|text| format!("{origin}: warning: {text}")));
     }
 
     /// Adds a monitor that was given at `origin`. Its chardev may come later.

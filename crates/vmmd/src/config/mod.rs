@@ -11,6 +11,7 @@
 mod chardev;
 mod draft;
 mod machine;
+mod metrics;
 mod monitor;
 pub mod toml;
 
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 pub use chardev::{ChardevBackend, ChardevConfig, ChardevSpec, LogFile, SocketAddress, SocketConfig};
 pub use draft::Draft;
 pub use machine::{MemorySize, RtcBase, RtcClock, RtcConfig, Smp, SmpSpec, parse_size, parse_uuid};
+pub use metrics::MetricsSpec;
 pub use monitor::{
     AddFdConfig, AddFdSpec, FdSetsScope, MonitorConfig, MonitorLimits, MonitorMode, MonitorSpec,
     NamedFdsScope,
@@ -53,6 +55,8 @@ pub struct Config {
     pub devices: Vec<TextConfig>,
     /// Inherited fds that fill fd sets.
     pub add_fds: Vec<AddFdConfig>,
+    /// Where metrics are served: a listening unix socket, on no list of chardevs.
+    pub metrics: Option<ChardevConfig>,
     /// Where to write the process's id.
     pub pidfile: Option<PathBuf>,
     /// Go into the background once everything listens.
@@ -107,7 +111,7 @@ impl Config {
     /// own sockets again when it removes them.
     #[must_use]
     pub fn has_relative_paths(&self) -> bool {
-        self.chardevs.iter().any(|chardev| match &chardev.backend {
+        self.chardevs.iter().chain(&self.metrics).any(|chardev| match &chardev.backend {
             ChardevBackend::Socket(SocketConfig {
                 address: SocketAddress::Unix { path, abstract_name: false, .. },
                 ..

@@ -30,8 +30,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    ACCELERATORS, AddFdSpec, ChardevSpec, Draft, LogFormat, MachineKind, MemorySize, MonitorMode,
-    MonitorSpec, RtcBase, RtcClock, SandboxConfig, SmpSpec, TextConfig, parse_size, parse_uuid,
+    ACCELERATORS, AddFdSpec, ChardevSpec, Draft, LogFormat, MachineKind, MemorySize, MetricsSpec,
+    MonitorMode, MonitorSpec, RtcBase, RtcClock, SandboxConfig, SmpSpec, TextConfig, parse_size, parse_uuid,
 };
 use crate::error::{ConfigError, ErrorKind};
 use crate::suggest;
@@ -62,6 +62,7 @@ struct File {
     budget: Budget,
     #[serde(default)]
     sandbox: SandboxConfig,
+    metrics: Option<Spanned<MetricsSpec>>,
     #[serde(default)]
     chardev: Vec<Spanned<ChardevSpec>>,
     #[serde(default)]
@@ -203,6 +204,10 @@ pub fn load(name: &str, text: &str) -> Result<Draft, ConfigError> {
         let origin = at(spec.span());
         draft.chardev(spec.into_inner(), &origin)?;
     }
+    if let Some(spec) = file.metrics {
+        let origin = at(spec.span());
+        draft.metrics(spec.into_inner(), &origin)?;
+    }
     for spec in file.monitor {
         let origin = at(spec.span());
         let mut spec = spec.into_inner();
@@ -310,6 +315,12 @@ mod tests {
             chardev = "s"
             [sandbox]
             enable = true
+            [metrics]
+            path = "run/metrics"
+            abstract = true
+            tight = false
+            allowed-uids = [5]
+            allowed-gids = [6, 7]
             [[fd]]
             fd = 7
             set = 3
@@ -336,6 +347,16 @@ mod tests {
         assert!(socket.server && !socket.wait && socket.nodelay && socket.insecure);
         assert_eq!(socket.allowed_uids.as_deref(), Some(&[1, 2][..]));
         assert_eq!(socket.allowed_gids.as_deref(), Some(&[3][..]));
+        let Some(super::super::ChardevBackend::Socket(socket)) =
+            config.metrics.as_ref().map(|it| &it.backend)
+        else {
+            panic!()
+        };
+        let unix = SocketAddress::Unix { path: "run/metrics".into(), abstract_name: true, tight: false };
+        assert_eq!(socket.address, unix);
+        assert!(socket.server && !socket.wait);
+        assert_eq!(socket.allowed_uids.as_deref(), Some(&[5][..]));
+        assert_eq!(socket.allowed_gids.as_deref(), Some(&[6, 7][..]));
         let limits = &config.monitors[0].limits;
         assert_eq!((limits.allowed_gids.as_deref(), limits.lax), (Some(&[4][..]), true));
         assert_eq!(config.max_clients(&config.monitors[0]), Some(2));
@@ -389,6 +410,12 @@ mod tests {
             "x.toml:2:8: unknown key 'cpu'; did you mean 'cpus'?"
         );
         assert!(refused("[machine]\nrtc = {clock = \"hots\"}").ends_with("did you mean 'host'?"));
+        assert_eq!(
+            refused("[metrics]\npath = \"m\"\nport = 1"),
+            "x.toml:3:1: unknown key 'port'; did you mean 'path'?"
+        );
+        assert_eq!(refused("[metrics]\npath = \"\""), "x.toml:1:1: chardev: socket: 'path' is empty");
+        assert!(refused("[metrics]").starts_with("x.toml:1:1: missing field"));
         assert!(refused("name = 1").starts_with("x.toml:1:8: invalid type: integer"));
         assert!(refused("name = ").starts_with("x.toml:1:"));
     }
