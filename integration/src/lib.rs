@@ -4,6 +4,7 @@
 //! * [`client`] is a small blocking QMP client that shares no code with the server under test.
 //! * [`replay`] runs recorded QMP exchanges against any server and compares.
 //! * [`random`] makes the same stream of requests again from a seed.
+//! * [`http`] asks a server of metrics, rightly or not.
 //! * [`guest`] boots a Linux guest in QEMU and reads its console.
 //! * [`qtest`] starts a machine as QEMU's own test programs do and pokes its ports.
 //! * [`vfio_user`] is a raw vfio-user client, right or wrong as a test wants it, and servers to try it on.
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub mod client;
 pub mod guest;
+pub mod http;
 pub mod process;
 pub mod qtest;
 pub mod random;

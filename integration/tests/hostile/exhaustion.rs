@@ -13,13 +13,13 @@ use crate::tools::{Lingering, borrowed, file_on, let_go, listener_on, nulls};
 
 /// A process that may open so many descriptors more, until this is dropped. (The limit is one of numbers, and what has
 /// been closed leaves gaps.)
-struct Few {
+pub(crate) struct Few {
     pid: Option<Pid>,
     usual: Rlimit,
 }
 
 impl Few {
-    fn more(scene: &Scene, more: usize) -> Self {
+    pub(crate) fn more(scene: &Scene, more: usize) -> Self {
         let pid = Pid::from_raw(i32::try_from(scene.pid()).unwrap());
         let open = scene.fd_numbers();
         let current = (0..).filter(|number| !open.contains(number)).nth(more);

@@ -17,6 +17,7 @@ mod frame;
 mod human;
 mod input;
 mod kinds;
+mod metrics;
 mod output;
 mod peers;
 mod received;

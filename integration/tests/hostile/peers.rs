@@ -14,10 +14,10 @@ use vmm_integration::{LIMIT, poll_until};
 use crate::frame::{Scene, Stage, attack};
 
 /// A user and a group that nobody is listed as.
-const STRANGER: (u32, u32) = (61_700, 61_700);
+pub(crate) const STRANGER: (u32, u32) = (61_700, 61_700);
 
 /// Connects as somebody else. An error is the system's: the socket's mode, say.
-fn connect_as((uid, gid): (u32, u32), path: PathBuf) -> std::io::Result<UnixStream> {
+pub(crate) fn connect_as((uid, gid): (u32, u32), path: PathBuf) -> std::io::Result<UnixStream> {
     let connecting = std::thread::spawn(move || {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_res_gid(gid, gid, gid)?;
@@ -28,7 +28,7 @@ fn connect_as((uid, gid): (u32, u32), path: PathBuf) -> std::io::Result<UnixStre
 }
 
 /// Whether others can be had, and if so lets them reach the sockets, as far as those let them.
-fn others_can_be_had(scene: &Scene) -> bool {
+pub(crate) fn others_can_be_had(scene: &Scene) -> bool {
     let root = rustix::process::getuid().is_root();
     if root {
         std::fs::set_permissions(scene.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -39,7 +39,7 @@ fn others_can_be_had(scene: &Scene) -> bool {
 }
 
 /// All that somebody is sent before he is let go.
-fn hears(mut socket: UnixStream) -> String {
+pub(crate) fn hears(mut socket: UnixStream) -> String {
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     let mut all = Vec::new();
     // A reset is an end, too.
