@@ -37,7 +37,9 @@ define DEMO
       qemu-system-x86_64 -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=512M,share=on \
         -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"run/edu.sock"}}'
 
-  Then info vfio-user shows it, and VFU_CLIENT_HANGUP tells when it goes.
+  Then info vfio-user shows it, and VFU_CLIENT_HANGUP tells when it goes. What is counted Prometheus gets from run/metrics.sock:
+
+      curl --unix-socket run/metrics.sock http://localhost/metrics
 
   Ctrl-C here ends vmmd.
 
