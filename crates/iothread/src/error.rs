@@ -46,6 +46,10 @@ pub enum Error {
         id: String,
     },
 
+    /// Their plane has ended: [`IoThreads::close`](crate::IoThreads::close).
+    #[error("the control plane is closed")]
+    Closed,
+
     /// The thread has ended or is about to.
     #[error("the iothread has stopped")]
     Stopped,

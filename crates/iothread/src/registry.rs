@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -28,6 +29,9 @@ pub struct IoThreads {
     /// New ones are made from the map's only, under its lock, so a count of one that is seen under the lock for
     /// writing stays.
     threads: DashMap<String, Arc<IoThread>>,
+    /// Set before the last ones are taken out, and looked at under the lock of the place that a new one is to get: so it is
+    /// either seen there or taken out too.
+    closed: AtomicBool,
 }
 
 /// One iothread of a list.
@@ -58,11 +62,19 @@ impl IoThreads {
     /// Starts a thread under an id. The map is not locked while it starts.
     ///
     /// # Errors
-    /// Those of [`Builder::start`](crate::Builder::start), then [`Error::Duplicate`].
+    /// [`Error::Closed`]; those of [`Builder::start`](crate::Builder::start), then [`Error::Duplicate`].
     pub fn add(&self, id: &str, builder: crate::Builder) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         // QEMU complains of the properties first, so nothing is saved by looking for the id before.
         let thread = builder.start()?;
         match self.threads.entry(id.to_owned()) {
+            Entry::Vacant(place) if self.closed.load(Ordering::Acquire) => {
+                // The lock first, as below.
+                drop(place);
+                Err(Error::Closed)
+            }
             Entry::Vacant(place) => {
                 place.insert(Arc::new(thread));
                 Ok(())
@@ -110,9 +122,11 @@ impl IoThreads {
         }
     }
 
-    /// Takes all of them out, for whoever stops them: each stops when the last reference to it is dropped, which waits for it.
+    /// Takes all of them out, for whoever stops them, and lets none be added any more. Each stops when the last reference to
+    /// it is dropped, which waits for it.
     #[must_use = "dropping it waits for the threads"]
-    pub fn take_all(&self) -> Vec<IoThreadRef> {
+    pub fn close(&self) -> Vec<IoThreadRef> {
+        self.closed.store(true, Ordering::Release);
         let ids: Vec<String> = self.threads.iter().map(|thread| thread.key().clone()).collect();
         ids.iter().filter_map(|id| self.threads.remove(id)).map(|(_, thread)| IoThreadRef(thread)).collect()
     }

@@ -152,7 +152,9 @@ impl Monitors {
         };
         let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) else { return };
         for (id, object) in hidden {
-            if let Err(error) = objects.attach_node(&objects.objects(), &id, "monitor-qmp", object) {
+            let attached =
+                objects.objects().and_then(|parent| objects.attach_node(&parent, &id, "monitor-qmp", object));
+            if let Err(error) = attached {
                 tracing::warn!(monitor = id, "the monitor does not stand in the object tree: {error}");
             }
         }
@@ -229,7 +231,7 @@ impl Monitors {
         if let Some(monitor) = self.take(&id) {
             monitor.detach().await;
         }
-        objects.objects().detach(&node)
+        objects.objects().is_ok_and(|parent| parent.detach(&node))
     }
 
     pub(crate) fn list(&self) -> Vec<Listed> {

@@ -339,7 +339,7 @@ impl PlaneHandle {
     /// Takes out objects and iothreads, and drops them on a thread that may wait for them, which calls `done` then. Where the
     /// system has none, they are waited for here.
     fn clear(&self, done: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let (objects, iothreads) = (self.objects().take_all(), self.iothreads().take_all());
+        let (objects, iothreads) = (self.objects().take_all(), self.iothreads().close());
         if objects.is_empty() && iothreads.is_empty() {
             done();
             return Ok(());

@@ -9,7 +9,7 @@ use qmp_protocol::Object;
 use serde::Deserialize;
 
 use super::qom::permit_type;
-use crate::objects::{Creation, Node, ObjectType, Objects};
+use crate::objects::{AttachError, Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
 use crate::reserve;
 
@@ -112,17 +112,21 @@ async fn add(plane: &Arc<Shared>, context: Context, arguments: Object) -> Comman
     }
     let creation = Creation::new(&id, format!("/objects/{id}"), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
-    let parent = objects.objects();
+    let parent = objects.objects()?;
     let node = objects.attach_node(&parent, &id, ty.name(), object)?;
     complete(&parent, &node, &creation).await
 }
 
-/// Completes an object that stands in the tree. Unless that succeeds it is taken out again; if it panics, too.
+/// Completes an object that stands in the tree. Unless that succeeds it is taken out again; if it panics, too. Should the tree be
+/// cleared meanwhile, it has failed: the object goes with its node.
 pub(crate) async fn complete(parent: &Arc<Node>, node: &Arc<Node>, creation: &Creation) -> CommandResult<()> {
     let undo = Undo::new(|| {
         parent.detach(node);
     });
     node.object.complete(creation).await?;
+    if !parent.holds(node) {
+        return Err(AttachError::Closed.into());
+    }
     undo.forget();
     Ok(())
 }
@@ -170,7 +174,7 @@ async fn delete(objects: &Objects, context: &Context, id: &str) -> CommandResult
     let not_found = || CommandError::generic(format!("object '{id}' not found"));
     let node = objects.user_created_one(id).ok_or_else(not_found)?;
     permit_type(context, "object-del", &node.type_name)?;
-    remove(&objects.objects(), &node, context)
+    remove(&objects.objects()?, &node, context)
         .await
         .unwrap_or_else(|| Err(CommandError::generic(format!("object '{id}' is in use, can not be deleted"))))
 }

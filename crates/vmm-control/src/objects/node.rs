@@ -72,6 +72,11 @@ impl Node {
         here
     }
 
+    /// Whether this one is a child of this.
+    pub(crate) fn holds(&self, child: &Arc<Node>) -> bool {
+        self.lock().children.get(child.name()).is_some_and(|found| Arc::ptr_eq(found, child))
+    }
+
     /// Takes all children out, and lets none in any more.
     pub(crate) fn drain(&self) -> Vec<Arc<Node>> {
         let mut state = self.lock();
@@ -99,6 +104,10 @@ impl Node {
         let free = state.users == 0 && !state.leaving;
         state.leaving |= free;
         free
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.lock().leaving
     }
 
     /// It stays after all.

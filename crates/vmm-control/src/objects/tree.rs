@@ -25,6 +25,9 @@ pub enum AttachError {
         /// The parent's type.
         parent: String,
     },
+    /// The plane has been closed.
+    #[error("the control plane is closed")]
+    Closed,
 }
 
 /// The object tree of a plane. A clone is a handle to the same tree.
@@ -53,7 +56,7 @@ impl Objects {
     /// not known yet). For parts of a machine that its author makes, such as `/machine/unattached/device[0]`.
     ///
     /// # Errors
-    /// No such parent, or the name is taken there.
+    /// No such parent, or the name is taken there, or the plane is closed.
     pub fn attach(
         &self,
         parent: &str,
@@ -118,13 +121,19 @@ impl Objects {
     }
 
     /// `/objects`, which QEMU makes with the first object.
-    pub(crate) fn objects(&self) -> Arc<Node> {
+    ///
+    /// # Errors
+    /// In a tree that has been cleared there is none, and none is made.
+    pub(crate) fn objects(&self) -> Result<Arc<Node>, AttachError> {
         if let Some(node) = self.root.child("objects") {
-            return node;
+            return Ok(node);
         }
-        // Whoever is first makes it. In a tree that has been cleared nobody does: what comes then is dropped.
+        // Whoever is first makes it.
         let new = container("/objects".to_owned());
-        if self.root.attach(new.clone()) { new } else { self.root.child("objects").unwrap_or(new) }
+        if self.root.attach(new.clone()) {
+            return Ok(new);
+        }
+        self.root.child("objects").ok_or(AttachError::Closed)
     }
 
     /// The user-created objects, in QEMU's order, without making `/objects`.
@@ -147,6 +156,9 @@ impl Objects {
         let node = Node::new(parent.path_of(name), type_name.to_owned(), object);
         if parent.attach(node.clone()) {
             return Ok(node);
+        }
+        if self.root.is_leaving() {
+            return Err(AttachError::Closed);
         }
         Err(AttachError::Duplicate { name: name.to_owned(), parent: parent.type_name.clone() })
     }

@@ -1,10 +1,12 @@
 //! What a plane needs threads for: without any it says so, and its end waits for nobody's.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use vmm_control::{Command, CommandError, Context, ControlPlane, RunState};
+use tokio::sync::Notify;
+use vmm_control::objects::{Creation, Object, ObjectType};
+use vmm_control::{Command, CommandError, CommandResult, Context, ControlPlane, RunState};
 
 use crate::support::{PATIENCE, Toy};
 
@@ -83,4 +85,57 @@ async fn closing_waits_for_iothreads_whoever_keeps_a_handle() {
     assert!(handle.iothreads().list().is_empty());
     drop((handle, session));
     releaser.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_plane_that_is_closed_gets_no_more_objects() {
+    let plane = ControlPlane::builder(Toy::new(RunState::Running)).build().unwrap();
+    let (session, handle) = (plane.connect(), plane.handle());
+    plane.close().await;
+    for arguments in [
+        json!({"qom-type": "iothread", "id": "late"}),
+        json!({"qom-type": "memory-backend-ram", "id": "late", "size": 65536}),
+    ] {
+        let error = session.call("object-add", &arguments).await.unwrap_err().to_string();
+        assert!(error.contains("the control plane is closed"), "{error}");
+    }
+    assert!(!handle.objects().contains("/objects"));
+    // An author's own, too.
+    let late = handle.iothreads().add("late", iothread::IoThread::builder("late"));
+    assert!(matches!(late, Err(iothread::Error::Closed)), "{late:?}");
+    assert!(handle.iothreads().list().is_empty());
+}
+
+/// An object that takes its time.
+struct Slow([Arc<Notify>; 2]);
+
+impl Object for Slow {
+    type Properties = ();
+
+    fn properties(&self) {}
+
+    async fn complete(&self, _: &Creation) -> CommandResult<()> {
+        let [begun, may_end] = &self.0;
+        begun.notify_one();
+        may_end.notified().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_made_while_the_plane_closes_has_not_come_to_be() {
+    let notes: [Arc<Notify>; 2] = Default::default();
+    let own = notes.clone();
+    let slow = ObjectType::new("x-slow", move |_: &Creation, ()| Ok(Slow(own.clone())));
+    let builder = ControlPlane::builder(Toy::new(RunState::Running)).object_type(slow);
+    let plane = builder.build().unwrap();
+    let session = plane.connect();
+    let add = async move { session.call("object-add", &json!({"qom-type": "x-slow", "id": "x"})).await };
+    let adding = tokio::spawn(add);
+    let [begun, may_end] = &notes;
+    begun.notified().await;
+    plane.close().await;
+    may_end.notify_one();
+    let error = adding.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("the control plane is closed"), "{error}");
 }

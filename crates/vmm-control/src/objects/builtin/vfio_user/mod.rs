@@ -209,7 +209,9 @@ fn delete_soon(plane: &Arc<Shared>, id: &str, mark: &Mark) {
             tracing::error!(id, "the export does not end: {error}");
             return;
         }
-        objects.objects().detach(&node);
+        if let Ok(parent) = objects.objects() {
+            parent.detach(&node);
+        }
         if let Some(plane) = weak.upgrade() {
             shut_down_after_last(&plane);
         }
