@@ -261,6 +261,37 @@ fn unions() {
     assert_eq!(broken(&union(one), &plain), (vec![no_more.to_owned()], vec![no_more.to_owned()]));
 }
 
+/// Unions of these values, and branches with a mandatory member for some of them.
+#[test]
+fn branches_count_for_values_that_clients_knew() {
+    let union = |values: Value, cases: &[&str]| {
+        let variants: Vec<_> = cases.iter().map(|case| json!({"case": case, "type": "branch"})).collect();
+        schema(json!([
+            {"name": "a", "meta-type": "object", "tag": "kind", "members": [{"name": "kind", "type": "tag"}],
+             "variants": variants},
+            {"name": "tag", "meta-type": "enum", "members": values},
+            {"name": "branch", "meta-type": "object", "members": [{"name": "m", "type": "int"}]},
+        ]))
+    };
+    let value = |name: &str| json!({"name": name});
+    let (v, w) = (value("v"), value("w"));
+    let nothing = (Vec::<String>::new(), Vec::<String>::new());
+    let both = union(json!([v, w]), &["w"]);
+    let is_new = (vec!["is new and mandatory".to_owned()], vec![]);
+    assert_eq!(broken(&both, &union(json!([v, w]), &["v", "w"])), is_new, "v needs a member now");
+    assert_eq!(broken(&both, &union(json!([v, w, value("x")]), &["w", "x"])), nothing, "nobody says x yet");
+    // The same where there was no branch at all.
+    let plain = schema(json!([object(json!([{"name": "kind", "type": "tag"}])),
+        {"name": "tag", "meta-type": "enum", "members": [v, w]}]));
+    assert_eq!(broken(&plain, &union(json!([v, w]), &["v"])), is_new);
+    assert_eq!(broken(&plain, &union(json!([v, w, value("x")]), &["x"])), nothing);
+    // What comes with a value that may change may change.
+    let unstable = json!({"name": "v", "features": ["unstable"]});
+    let tried = union(json!([unstable, w]), &["w"]);
+    assert_eq!(broken(&tried, &union(json!([unstable, w]), &["v", "w"])), nothing);
+    assert_eq!(broken(&union(json!([unstable, w]), &["v", "w"]), &tried), nothing);
+}
+
 #[test]
 fn commands_and_their_features() {
     let list = |command: Value| {

@@ -142,40 +142,34 @@ impl<'a> Comparison<'a> {
     fn objects(&mut self, place: &str, old: &'a Object, new: &'a Object, way: Way) {
         self.members(place, &old.members, &new.members, way);
         match (&old.tag, &new.tag) {
-            (Some(was), Some(is)) if was == is => {
-                for (case, old) in &old.variants {
-                    match new.variants.get(case) {
-                        Some(new) => self.named(place, old, new, way),
-                        None if self.has_members(old) && self.is_value(new, is, case) => {
-                            self.note(place, format!("has no members any more that come with '{case}'"));
-                        }
-                        // A value that has gone is the tag's to tell.
-                        None => {}
-                    }
-                }
-            }
-            (Some(was), Some(is)) => {
+            (Some(was), Some(is)) if was != is => {
                 self.note(place, format!("is told apart by '{is}' and no more by '{was}'"));
             }
+            (_, Some(tag)) => self.branches(place, old, new, tag, way),
             (Some(was), None) if old.variants.values().any(|ty| self.has_members(ty)) => {
                 self.note(place, format!("has no members that depend on '{was}' any more"));
-            }
-            // What depends on a new tag is as new as what depends on nothing.
-            (None, Some(_)) => {
-                for ty in new.variants.values() {
-                    if let Type::Object(variant) = self.current.ty(ty) {
-                        self.news(place, &old.members, &variant.members, way);
-                    }
-                }
             }
             (_, None) => {}
         }
     }
 
-    /// Whether the tag of a union can be of this value now.
-    fn is_value(&self, union: &Object, tag: &str, value: &str) -> bool {
-        let ty = union.members.get(tag).map(|tag| self.current.ty(&tag.ty));
-        matches!(ty, Some(Type::Enum(values)) if values.contains_key(value))
+    /// What comes with each value of a tag that clients knew: with some of them nothing came.
+    fn branches(&mut self, place: &str, old: &'a Object, new: &'a Object, tag: &str, way: Way) {
+        let (frozen, current) = (self.frozen, self.current);
+        for (case, is) in new.variants.iter().filter(|(case, _)| could_be(frozen, old, tag, case)) {
+            match (old.variants.get(case), current.ty(is)) {
+                (Some(was), _) => self.named(place, was, is, way),
+                (None, Type::Object(branch)) => self.news(place, &old.members, &branch.members, way),
+                (None, _) => {}
+            }
+        }
+        let gone = old.variants.iter().filter(|(case, _)| !new.variants.contains_key(*case));
+        for (case, was) in gone.filter(|(case, _)| could_be(frozen, old, tag, case)) {
+            // A value that has gone is the tag's to tell.
+            if self.has_members(was) && could_be(current, new, tag, case) {
+                self.note(place, format!("has no members any more that come with '{case}'"));
+            }
+        }
     }
 
     fn has_members(&self, ty: &str) -> bool {
@@ -233,6 +227,15 @@ impl<'a> Comparison<'a> {
                 Some(is) => self.features(&format!("{place}value '{value}'"), was, is),
             }
         }
+    }
+}
+
+/// Whether clients may rely on the tag of a union being of this value.
+fn could_be(model: &Model, union: &Object, tag: &str, value: &str) -> bool {
+    match union.members.get(tag).map(|tag| model.ty(&tag.ty)) {
+        Some(Type::Enum(values)) => values.get(value).is_some_and(|features| !features.contains(UNSTABLE)),
+        Some(_) => true,
+        None => false,
     }
 }
 

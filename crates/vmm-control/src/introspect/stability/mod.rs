@@ -30,7 +30,7 @@
 //! | a command, event, member, enum value or variant of a union goes | breaks | breaks |
 //! | an optional member becomes mandatory | breaks | |
 //! | a mandatory member becomes optional | | breaks |
-//! | a mandatory member comes | breaks | |
+//! | a mandatory member comes, also with a value of a tag with which none came | breaks | |
 //! | an optional member or an enum value comes | | |
 //! | a type becomes wider (`int`, `number`, anything; an enum, `str`; a type, an alternate with it) | | breaks |
 //! | a type becomes narrower likewise | breaks | |
@@ -39,7 +39,8 @@
 //! | it becomes `unstable` | breaks | breaks |
 //!
 //! What `query-qmp-schema` does not say is not seen: all integers are `int` there, so `u64` to `u8` or to `i64` is no change,
-//! though values that were taken may be refused. Keep the widths of what is frozen.
+//! though values that were taken may be refused. Keep the widths of what is frozen. The plane knows them: they are in
+//! [`qapi`](crate::introspect::qapi)'s text, which can be compared besides.
 //!
 //! A client has to expect new members and enum values in what it gets. What the file says is `unstable` may change in any
 //! way. What is `deprecated` may not go by itself: freeze anew when it is time.
