@@ -215,8 +215,9 @@ fn run(path: &Path, signals: &SignalFd) -> Result<ShutdownCause, Box<dyn Error>>
     }
     let cause = serve(&epoll, &mut vmm, &mut calls, &plane, signals, [&acks, &doorbell])?;
 
-    // The queue first: calls that are open or come now fail at once, so nothing waits for a loop that has ended.
-    drop(calls);
+    // First the queue, and the call that the loop itself has still open: they and all that come now fail at once, and their
+    // clients hear of it. `close` would wait for them. What another thread has open it may still complete.
+    drop((calls, vmm.awaited.take()));
     plane.close();
     let Vmm { vcpus, snapshots, .. } = vmm;
     drop(snapshots);

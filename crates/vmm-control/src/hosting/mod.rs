@@ -2,7 +2,7 @@
 //!
 //! | the program | the plane | the machine |
 //! |---|---|---|
-//! | has a tokio runtime | [`Builder::build`](crate::Builder::build) on it, of either flavour | implements [`Machine`](crate::Machine) |
+//! | has a tokio runtime with I/O and time | [`Builder::build`](crate::Builder::build) on it, of either flavour | implements [`Machine`](crate::Machine) |
 //! | has threads | [`Builder::start`](crate::Builder::start): a [`PlaneThread`] | implements [`Machine`](crate::Machine), with locks |
 //! | has one loop that owns all state | either of the two | is the [`LoopHandle`] of a [`MachineQueue`], whose calls the loop takes |
 //!

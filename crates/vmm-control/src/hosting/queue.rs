@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
 
 use qmp_command::CommandError;
 use rustix::event::{EventfdFlags, eventfd};
@@ -52,20 +52,23 @@ pub enum Call<S> {
 pub struct Task<S> {
     run: Box<dyn FnOnce(&mut S) + Send>,
     /// Its place among those that may wait, given back when it has run.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl<S> Task<S> {
     pub(super) fn new(run: impl FnOnce(&mut S) + Send + 'static, place: OwnedSemaphorePermit) -> Self {
-        Self { run: Box::new(run), _place: place }
+        Self { run: Box::new(run), place }
     }
 
-    /// Runs it.
-    ///
-    /// # Panics
-    /// When the code does that somebody wanted to run.
+    /// Runs it. Should it panic, it is over: the panic goes no further than this, its caller gets an error, and what it has
+    /// done to the state by then remains.
     pub fn run(self, state: &mut S) {
-        (self.run)(state);
+        let Self { run, place } = self;
+        // What the author's own code leaves behind is theirs to judge, as with handlers, which do not end the program either.
+        if panic::catch_unwind(AssertUnwindSafe(|| run(state))).is_err() {
+            tracing::error!("a task of the machine's loop panicked");
+        }
+        drop(place);
     }
 }
 
@@ -84,8 +87,8 @@ impl<S> fmt::Debug for Task<S> {
 /// Calls come in the order in which they were made, and may be completed in any order, from any thread. Of those that change
 /// the machine a plane has one open at a time.
 ///
-/// When the queue is dropped, calls that wait or come later fail at once: dropped before its plane is closed, it keeps nothing from
-/// ending.
+/// When the queue is dropped, calls that wait or come later fail at once. Those that were taken are open until they are completed or
+/// dropped. With them dropped before its plane is closed, nothing waits for a loop that has ended.
 ///
 /// ```
 /// use vmm_control::hosting::{Call, MachineFacts, MachineQueue, MachineRequest};
@@ -118,8 +121,6 @@ impl<S> fmt::Debug for Task<S> {
 pub struct MachineQueue<S> {
     shared: Arc<Shared<S>>,
     driver: Driver,
-    /// What `driver` holds.
-    driven_by: Option<ThreadId>,
 }
 
 /// What a queue and its handles share.
@@ -206,7 +207,7 @@ impl<S> MachineQueue<S> {
             places: Arc::new(Semaphore::new(TASKS)),
             facts: Published::new(facts),
         };
-        Ok(Self { shared: Arc::new(shared), driver: Driver::default(), driven_by: None })
+        Ok(Self { shared: Arc::new(shared), driver: Driver::default() })
     }
 
     /// The other end: the machine for [`ControlPlane::builder`](crate::ControlPlane::builder), and what own commands use to run
@@ -221,11 +222,7 @@ impl<S> MachineQueue<S> {
     /// ([`HostingError::InLoop`](super::HostingError::InLoop)). Before that it is not known: a thread that is going to take the
     /// calls must not wait for one that ends up here (an initial `cont`, say), as nobody takes it.
     pub fn try_next(&mut self) -> Option<Call<S>> {
-        let this = thread::current().id();
-        if self.driven_by != Some(this) {
-            self.driven_by = Some(this);
-            drive(&self.driver);
-        }
+        drive(&self.driver);
         self.shared.pop()
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting for a plane on a thread without a runtime, and the threads that must not.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -60,7 +61,11 @@ thread_local! {
 
 /// Notes that this thread takes the calls of a queue, and no other does any more.
 pub(super) fn drive(driver: &Driver) {
-    *driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+    let this = Some(thread::current().id());
+    let before = std::mem::replace(&mut *driver.lock().unwrap_or_else(PoisonError::into_inner), this);
+    if before == this {
+        return;
+    }
     // A thread that is ending has no list any more, and will not wait either.
     let _ = DRIVEN.try_with(|driven| {
         let mut driven = driven.borrow_mut();
@@ -93,25 +98,34 @@ impl Wake for Unpark {
 
 /// Waits for a future on this thread.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
+    let park = || {
         thread::park();
-    }
+        Ok::<_, Infallible>(())
+    };
+    let Ok(output) = poll_until_ready(future, park);
+    output
 }
 
 /// The same until `deadline`; `None` when it has passed.
 pub(super) fn block_on_until<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
+    let park = || {
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        left.map(thread::park_timeout).ok_or(())
+    };
+    poll_until_ready(future, park).ok()
+}
+
+/// Polls a future, and parks until there is reason to poll it again, until one of them ends it.
+fn poll_until_ready<F: Future, E>(
+    future: F,
+    mut park: impl FnMut() -> Result<(), E>,
+) -> Result<F::Output, E> {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(output);
+            return Ok(output);
         }
-        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-        thread::park_timeout(left);
+        park()?;
     }
 }

@@ -341,3 +341,29 @@ fn a_future_that_is_dropped_does_not_take_its_task_along() {
     task.run(&mut state);
     assert_eq!(&*state, "ran");
 }
+
+/// As a handler that panics: who asked gets an error, and the loop goes on.
+#[test]
+fn a_task_that_panics_costs_its_caller_an_error() {
+    let mut calls = queue::<u64>();
+    let asks = [1, 2].map(|n| {
+        let handle = calls.handle();
+        let caller = thread::spawn(move || {
+            handle.blocking_run(move |sum| {
+                *sum += n;
+                assert_eq!(n, 2, "this is meant to panic");
+                Ok(*sum)
+            })
+        });
+        // In this order.
+        (next(&mut calls), caller)
+    });
+    let mut sum = 0;
+    for (n, (call, caller)) in (1..).zip(asks) {
+        let Call::Task(task) = call else { panic!("a task") };
+        task.run(&mut sum);
+        let said = caller.join().unwrap().map_err(|error| error.to_string());
+        let expected = if n == 1 { Err("The machine gave no answer".to_owned()) } else { Ok(3) };
+        assert_eq!(said, expected);
+    }
+}

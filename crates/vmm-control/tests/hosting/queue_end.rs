@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 use vmm_control::hosting::{BlockingSession, Call, HostingError, MachineQueue, PlaneThread};
-use vmm_control::{Command, Context, ControlPlane};
+use vmm_control::{Command, Context, ControlPlane, MonitorConfig};
 
-use crate::client::until;
+use crate::client::{Client, socket, until};
 use crate::queue::{add, next, queue};
 
 fn plane(calls: &MachineQueue<()>) -> PlaneThread {
@@ -88,6 +88,23 @@ fn a_plane_ends_while_a_call_is_open() {
     assert_eq!(client.join().unwrap(), "the control plane is closed");
     completion.complete(Ok(()));
     assert!(calls.try_next().is_none());
+}
+
+/// As a loop ends: its queue goes, with the call that it has not completed. The client on a socket is told before the end.
+#[test]
+fn a_call_that_goes_with_its_loop_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let mut calls = queue::<()>();
+    let plane = plane(&calls);
+    plane.add_monitor(MonitorConfig::new("qmp"), socket(&path), 64).unwrap();
+    let mut client = Client::new(&path);
+    client.send(r#"{"execute": "stop"}"#);
+    let Call::Machine(_, completion) = next(&mut calls) else { panic!("the plane asks something") };
+    drop((calls, completion));
+    plane.close();
+    assert_eq!(client.line()["error"]["desc"], "The machine's loop has ended");
+    assert!(client.line().is_null());
 }
 
 #[test]
