@@ -290,7 +290,9 @@ impl Builder {
         self
     }
 
-    /// Builds the plane, on the current tokio runtime. Without one, [`start`](Self::start) makes it a thread.
+    /// Builds the plane, on the current tokio runtime, which must have I/O and time
+    /// ([`enable_all`](tokio::runtime::Builder::enable_all)): without a clock, tokio panics in the plane's tasks, and in
+    /// [`close`](ControlPlane::close). Without a runtime, [`start`](Self::start) makes it a thread.
     ///
     /// # Errors
     /// A name that is illegal or taken, or a type that QAPI cannot express, with the field that is wrong; or no

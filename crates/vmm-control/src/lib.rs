@@ -3,7 +3,7 @@
 //! An author implements [`Machine`] for their VMM, builds a [`ControlPlane`] around it, and gives it monitors; then
 //! everything that manages QEMU over QMP manages that VMM. Commands and events of the author's own stand beside
 //! the built-in ones as equals; so do types of objects and devices, and commands for people. `docs/EMBEDDING.md` in the
-//! repository is the guide. Where the plane runs, on a tokio runtime, on a thread of its own, or beside a loop that owns all
+//! repository is the guide. Where the plane runs, on a tokio runtime (with I/O and time), on a thread of its own, or beside a loop that owns all
 //! state, is said in [`hosting`].
 //!
 //! Features are off unless asked for, and only add: `hmp` (monitors for people), `tcp`, `metrics`, `vfio-user`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak, mpsc};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use chardev::{Chardev, Opener};
@@ -15,8 +15,9 @@ use qmp_command::{CommandError, Router};
 use qmp_monitor::{Core, EventHub, EventSender, LocalSession, Monitor, MonitorConfig, Usage};
 use qmp_protocol::Version;
 use thread_start::{Starter, ThreadKind};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::access;
 use crate::builder::Builder;
@@ -317,20 +318,15 @@ impl ControlPlane {
         // Before the sessions are waited for: one may be waiting for a chardev.
         self.chardevs().close();
         futures_util::future::join_all(monitors.into_iter().map(Monitor::close)).await;
-        // An object's end may take as long as it likes, and is waited for so long only. The runtime need not have a clock, nor a
-        // blocking thread left.
-        let handle = self.handle.clone();
-        let wait = move || {
-            let (done, end) = mpsc::channel();
-            let cleared = move || {
-                let _ = done.send(());
-            };
-            handle.clear(cleared)?;
-            end.recv_timeout(CLEARING).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+        // An object's end may take as long as it likes, and is waited for so long only.
+        let (done, end) = oneshot::channel();
+        let cleared = move || {
+            let _ = done.send(());
         };
-        match self.handle.threads().apart(wait).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) | Err(error) => tracing::error!(%error, "the plane's objects have not ended yet"),
+        if let Err(error) = self.handle.clear(cleared) {
+            tracing::error!(%error, "there was no thread for the end of the plane's objects");
+        } else if timeout(CLEARING, end).await.is_err() {
+            tracing::error!("the plane's objects have not ended yet");
         }
     }
 }

@@ -127,8 +127,7 @@ async fn round(dir: &Path) {
 #[test]
 fn a_hundred_planes_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().thread_keep_alive(Duration::from_millis(10)).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut memory = None;
     for _ in 0..2 {
         let done = runtime

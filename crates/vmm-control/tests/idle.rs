@@ -1,14 +1,14 @@
 //! An idle plane wakes nobody: with a hundred monitors on unix sockets and a client on each, the process makes no context
-//! switch and has one thread.
+//! switch and has one thread; with a thread for the plane, it has that one more.
 //!
-//! The plane is in a process of its own, which this one watches through `/proc` for `VMM_IDLE_SECONDS` (2 when not set;
+//! Each plane is in a process of its own, which this one watches through `/proc` for `VMM_IDLE_SECONDS` (2 when not set;
 //! `make idle` says 60). A wake-up is a voluntary context switch: there is one each time a thread that was woken waits
 //! again.
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,28 +20,40 @@ use vmm_control::{ControlPlane, MonitorConfig, RunState, RunStateCell};
 
 const MONITORS: usize = 100;
 
+/// What tells a process to be the one with the plane, and where that runs.
+const BUILT: &str = "--built";
+const STARTED: &str = "--started";
+
 /// How long the plane may take to get idle.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("--host") {
-        let dir = arguments.next().unwrap();
-        // Threads that opened something go soon, as they would after ten seconds.
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().thread_keep_alive(Duration::from_millis(10)).build().unwrap();
-        return runtime.block_on(host(Path::new(&dir)));
+    match arguments.next().as_deref() {
+        Some(BUILT) => return built(Path::new(&arguments.next().unwrap())),
+        Some(STARTED) => return started(PathBuf::from(arguments.next().unwrap())),
+        _ => {}
     }
     let seconds = std::env::var("VMM_IDLE_SECONDS").map_or(2, |text| text.parse().unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let program = std::env::current_exe().unwrap();
-    let mut command = Command::new(program);
-    let child = command.arg("--host").arg(dir.path()).stdout(Stdio::piped()).spawn().unwrap();
-    watch(Host(child), Duration::from_secs(seconds));
+    let time = Duration::from_secs(seconds);
+    // Both at once: they do nothing.
+    std::thread::scope(|scope| {
+        for (way, threads) in [(BUILT, 1), (STARTED, 2)] {
+            scope.spawn(move || {
+                let dir = tempfile::tempdir().unwrap();
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                let child = command.arg(way).arg(dir.path()).stdout(Stdio::piped()).spawn().unwrap();
+                watch(Host(child), threads, time);
+                println!(
+                    "an idle plane with {MONITORS} monitors: {threads} thread(s), no wake-up in {seconds} s"
+                );
+            });
+        }
+    });
 }
 
-/// Waits until the host is idle, and then for so long.
-fn watch(mut host: Host, time: Duration) {
+/// Waits until the host is idle with so many threads, and then for so long.
+fn watch(mut host: Host, threads: usize, time: Duration) {
     let mut ready = String::new();
     BufReader::new(host.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert_eq!(ready, "ready\n");
@@ -51,7 +63,7 @@ fn watch(mut host: Host, time: Duration) {
         // Nothing tells when threads have gone and the last wait has begun.
         std::thread::sleep(Duration::from_millis(100));
         let now = host.threads();
-        if now == before && now.len() == 1 {
+        if now == before && now.len() == threads {
             break;
         }
         assert!(Instant::now() < deadline, "it does not get idle: {now:?}");
@@ -61,7 +73,6 @@ fn watch(mut host: Host, time: Duration) {
     std::thread::sleep(time);
     let after = host.threads();
     assert_eq!(after, before, "threads and their wake-ups, after {time:?}");
-    println!("an idle plane with {MONITORS} monitors: 1 thread, no wake-up in {} s", time.as_secs());
 }
 
 /// The process with the plane; gone when dropped.
@@ -93,9 +104,27 @@ impl Drop for Host {
     }
 }
 
-/// A plane with its monitors and their clients, which all do nothing.
-async fn host(dir: &Path) {
-    let plane = ControlPlane::builder(RunStateCell::new(RunState::Running)).build().unwrap();
+/// A plane on a runtime of the program's.
+fn built(dir: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let plane = ControlPlane::builder(RunStateCell::new(RunState::Running)).build().unwrap();
+        let _clients = clients(&plane, dir).await;
+        println!("ready");
+        std::future::pending().await
+    })
+}
+
+/// A plane on a thread of its own, whose end the program's waits for.
+fn started(dir: PathBuf) {
+    let plane = ControlPlane::builder(RunStateCell::new(RunState::Running)).start().unwrap();
+    let _clients = plane.run(async move |plane| clients(plane, &dir).await).unwrap();
+    println!("ready");
+    plane.shutdown_requested().unwrap();
+}
+
+/// Gives a plane monitors and their clients, which all do nothing.
+async fn clients(plane: &ControlPlane, dir: &Path) -> Vec<AsyncBufReader<UnixStream>> {
     let mut clients = Vec::new();
     for number in 0..MONITORS {
         let path = dir.join(number.to_string());
@@ -116,6 +145,5 @@ async fn host(dir: &Path) {
         }
         clients.push(client);
     }
-    println!("ready");
-    std::future::pending().await
+    clients
 }

@@ -87,7 +87,7 @@ fn start(run: &Run, readiness: Option<Readiness>) -> ExitCode {
         Err(error) => return fail(readiness, &format!("cannot start threads: {error}")),
     };
     let code = runtime.block_on(run_until_the_end(config, readiness));
-    // What still blocks a thread (a name that is looked up, say) is not waited for.
+    // A task that still runs is not waited for.
     runtime.shutdown_background();
     // A task that was not waited for may still have had the terminal, or what it shares with a shell.
     restore_stdio();

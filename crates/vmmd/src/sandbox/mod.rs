@@ -5,8 +5,9 @@
 //! that start it must be allowed too, so that the filters grow from the threads that do one thing to the main thread:
 //!
 //! ```text
-//! fd-closer < iothread, helper < blocking < worker < main
-//!                                 virtual CPU, log < main
+//! fd-closer < acceptor < iothread < blocking < worker < main
+//! fd-closer < helper < blocking
+//! fd-closer < virtual CPU, log < main
 //! ```
 //!
 //! What the library's threads call is said by the library, in [`thread_start::SYSTEM_CALLS`](vmm_control::thread_start::SYSTEM_CALLS);
