@@ -8,6 +8,7 @@
 //! * [`guest`] boots a Linux guest in QEMU and reads its console.
 //! * [`qtest`] starts a machine as QEMU's own test programs do and pokes its ports.
 //! * [`vfio_user`] is a raw vfio-user client, right or wrong as a test wants it, and servers to try it on.
+//! * [`passed`] is a listener to pass, whose connections its giver takes away.
 //! * [`process`] and [`wire`] are what they have in common: a child process that cannot outlive its owner, and
 //!   bytes with file descriptors over a socket.
 //!
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub mod client;
 pub mod guest;
 pub mod http;
+pub mod passed;
 pub mod process;
 pub mod qtest;
 pub mod random;

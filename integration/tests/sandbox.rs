@@ -9,7 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+use vmm_integration::client::Client;
+use vmm_integration::passed::PassedListener;
 use vmm_integration::vmm::{Setup, Vmm, is_qemu};
 use vmm_integration::{LIMIT, poll_until};
 
@@ -26,7 +28,8 @@ fn sandboxed(sandbox: &str) -> Option<Vmm> {
     let socket = dir.path().join("v.sock");
     let export = format!("x-vfio-user-server,id=v,type=unix,path={},device=e", socket.display());
     let extra = ["-sandbox", sandbox, "-test-commands", "-machine", "board", "-smp", "2"];
-    let objects = ["-object", "iothread,id=io0", "-device", "edu,id=e", "-object", &export];
+    let objects =
+        ["-object", "iothread,id=io0", "-device", "edu,id=e", "-device", "scratch,id=s", "-object", &export];
     Some(Vmm::with_dir(Setup { extra: &[&extra[..], &objects].concat(), ..Setup::default() }, dir))
 }
 
@@ -119,6 +122,49 @@ fn an_iothread_opens_no_file() {
     let refusal = client.call("x-test-system-call", json!({"call": "open", "iothread": "io0"})).unwrap_err();
     assert!(refusal.desc.contains("Permission denied"), "{refusal}");
     client.run("query-status");
+}
+
+/// With a monitor and an exported device on listeners that a client has passed, each with an `accept` that waits for ever: the
+/// threads in them are the last who have the listeners when those are removed.
+fn with_stuck_accepts() -> Option<(Vmm, Client, [PassedListener; 2])> {
+    let vmm = sandboxed("on")?;
+    let mut client = vmm.client(0);
+    let stuck = |client: &mut Client, file: &str, command: &str, arguments: Value| {
+        let passed = PassedListener::unix(&vmm.dir().join(file)).unwrap();
+        client.getfd("passed", passed.fd()).unwrap();
+        client.call(command, arguments).unwrap();
+        passed
+    };
+    let addr = json!({"type": "fd", "data": {"str": "passed"}});
+    let socket = json!({"type": "socket", "data": {"addr": addr, "server": true, "wait": false}});
+    let chardev = stuck(&mut client, "c.sock", "chardev-add", json!({"id": "c", "backend": socket}));
+    client.call("object-add", json!({"qom-type": "monitor-qmp", "id": "m", "chardev": "c"})).unwrap();
+    let socket = json!({"type": "fd", "str": "passed"});
+    let export = json!({"qom-type": "x-vfio-user-server", "id": "x", "device": "s", "socket": socket});
+    let export = stuck(&mut client, "x.sock", "object-add", export);
+    let passed = [chardev, export];
+    for (count, passed) in passed.iter().enumerate() {
+        passed.leave_accepts_stuck(vmm.pid(), count + 1);
+    }
+    Some((vmm, client, passed))
+}
+
+#[test]
+fn accepts_that_are_stuck_end_with_their_listeners() {
+    let Some((vmm, mut client, _passed)) = with_stuck_accepts() else { return };
+    client.call("object-del", json!({"id": "x"})).unwrap();
+    client.call("object-del", json!({"id": "m"})).unwrap();
+    client.call("chardev-remove", json!({"id": "c"})).unwrap();
+    let accepting = || threads(&vmm).iter().any(|(name, ..)| name == "accept");
+    assert!(poll_until(LIMIT, || !accepting()), "{:?}", threads(&vmm));
+    client.run("query-status");
+}
+
+#[test]
+fn quit_ends_accepts_that_are_stuck() {
+    let Some((mut vmm, mut client, _passed)) = with_stuck_accepts() else { return };
+    client.send(json!({"execute": "quit"}).to_string());
+    assert_eq!(vmm.exit_code(), 0, "{}", vmm.observe().stderr());
 }
 
 #[test]

@@ -33,6 +33,8 @@ const fn optional(name: &'static str, kinds: &'static [ThreadKind], reason: &'st
 
 const ALL: &[ThreadKind] = &ThreadKind::ALL;
 const NOT_CLOSER: &[ThreadKind] = &[Plane, Blocking, IoThread, Helper];
+/// Who may be the last to have a listener, and gives it up then.
+const LAST_OWNERS: &[ThreadKind] = &[Plane, Blocking, IoThread, Acceptor, Helper];
 const NOT_BLOCKING: &[ThreadKind] = &[Plane, IoThread, FdCloser, Acceptor, Helper];
 const BACKTRACE: &str = "a panic's backtrace (`RUST_BACKTRACE=1`)";
 const PLANE: &[ThreadKind] = &[Plane];
@@ -105,7 +107,7 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     optional("readlink", NOT_BLOCKING, BACKTRACE),
     // Waiting.
     call("epoll_create1", PLANE_BLOCKING, "a runtime, an iothread, a device's context is made"),
-    call("epoll_ctl", NOT_CLOSER, "which descriptors are waited for"),
+    call("epoll_ctl", LAST_OWNERS, "which descriptors are waited for"),
     call("epoll_pwait", PLANE_IO, "waits"),
     call("epoll_wait", PLANE_IO, "waits"),
     call("eventfd2", PLANE_BLOCKING_IO, "an iothread is made; a client's interrupt"),
@@ -157,8 +159,8 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("lstat", NOT_CLOSER, "the same"),
     call(
         "statx",
-        NOT_CLOSER,
-        "whether a socket's file is still the one that was made; what kind of file was passed or opened",
+        LAST_OWNERS,
+        "whether a socket's file is still the one that was made; what kind of file was passed, opened or is closed",
     ),
     call("unlink", NOT_CLOSER, "removes a socket's file"),
     call("unlinkat", NOT_CLOSER, "the same"),

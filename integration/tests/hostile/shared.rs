@@ -1,16 +1,18 @@
 //! Sockets and files that stay their sender's: what he does with them while `vmmd` uses them.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::sockopt;
 use serde_json::json;
 use vmm_integration::client::Client;
+use vmm_integration::passed::PassedListener;
+use vmm_integration::vmm::{Setup, Vmm};
 use vmm_integration::wire::{self, open_file};
 
 use crate::frame::{Scene, attack, done};
@@ -204,57 +206,51 @@ fn a_socket_in_a_set_blocks_and_carries_descriptors() {
     });
 }
 
-/// Whoever shares a listener can take a client away between the moment that it is seen and the moment that it is accepted.
-#[test]
-fn a_passed_listener_blocks_and_its_clients_are_taken_away() {
+/// A monitor on a listener that is passed.
+fn on_passed(client: &mut Client, passed: &PassedListener) {
+    client.getfd("passed", passed.fd()).unwrap();
+    done(client, "chardev-add", socket_of_fd("passed", "passed", true));
+    done(client, "object-add", monitor_on("m", "passed"));
+}
+
+/// Whoever shares a listener can take a client away between the moment that it is seen and the moment that it is accepted. At
+/// the end an `accept` is left that waits for ever, unless it is ended.
+fn clients_are_taken_away(listener: impl FnOnce(&Scene) -> PassedListener) {
     attack(|scene| {
         let mut client = scene.client();
-        let path = scene.path("passed.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let own = OwnedFd::from(listener.try_clone().unwrap());
-        client.getfd("passed", &own).unwrap();
-        done(&mut client, "chardev-add", socket_of_fd("passed", "passed", true));
-        done(&mut client, "object-add", monitor_on("m", "passed"));
-        let takes = Again::and_again(move || {
-            let connected = UnixStream::connect(&path);
-            // Takes it away if it is quicker, and has the other wait.
-            let _ = rustix::io::ioctl_fionbio(&own, true);
-            let _ = rustix::net::accept(&own);
-            let _ = rustix::io::ioctl_fionbio(&own, false);
-            drop(connected);
-        });
+        let passed = Arc::new(listener(scene));
+        on_passed(&mut client, &passed);
+        let own = passed.clone();
+        let takes = Again::and_again(move || own.snatch());
         for _ in 0..5 {
             scene.hold();
         }
         drop(takes);
+        passed.leave_accepts_stuck(scene.pid(), 1);
+        scene.hold();
         without_monitor(&mut client, "m", "passed");
-        drop(listener);
     });
 }
 
 #[test]
+fn a_passed_listener_blocks_and_its_clients_are_taken_away() {
+    clients_are_taken_away(|scene| PassedListener::unix(Path::new(&scene.path("passed.sock"))).unwrap());
+}
+
+#[test]
 fn a_passed_tcp_listener_blocks_and_its_clients_are_taken_away() {
-    attack(|scene| {
-        let mut client = scene.client();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let own = OwnedFd::from(listener);
-        client.getfd("passed", &own).unwrap();
-        done(&mut client, "chardev-add", socket_of_fd("passed", "passed", true));
-        done(&mut client, "object-add", monitor_on("m", "passed"));
-        let takes = Again::and_again(move || {
-            let connected = std::net::TcpStream::connect(address);
-            let _ = rustix::io::ioctl_fionbio(&own, true);
-            let _ = rustix::net::accept(&own);
-            let _ = rustix::io::ioctl_fionbio(&own, false);
-            drop(connected);
-        });
-        for _ in 0..5 {
-            scene.hold();
-        }
-        drop(takes);
-        without_monitor(&mut client, "m", "passed");
-    });
+    clients_are_taken_away(|_| PassedListener::tcp().unwrap());
+}
+
+#[test]
+fn it_ends_while_an_accept_waits_for_ever() {
+    let mut vmm = Vmm::start();
+    let mut client = vmm.client(0);
+    let passed = PassedListener::unix(&vmm.dir().join("c.sock")).unwrap();
+    on_passed(&mut client, &passed);
+    passed.leave_accepts_stuck(vmm.pid(), 1);
+    client.send(r#"{"execute": "quit"}"#);
+    assert_eq!(vmm.exit_code(), 0, "{}", vmm.observe().stderr());
 }
 
 /// A look can be told to begin somewhere else than a read does.
