@@ -5,13 +5,12 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::chardev::{Address, Backend, SocketOptions};
 use vmm_control::{Command, CommandResult, Context, ControlPlane, Machine, MonitorConfig, RunState};
 
 /// What the plane has of the machine: the way to its task, and the state that it last said.
@@ -81,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("qmp.sock");
     let socket = Backend::Socket(SocketOptions::server(Address::unix(&path)));
-    let chardev = Arc::new(Chardev::open("mon0", socket, 128).await?);
+    let chardev = plane.open_chardev("mon0", socket, 128).await?;
     plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 64)?;
 
     // Clients of two connections, in turn on the same thread as all else.

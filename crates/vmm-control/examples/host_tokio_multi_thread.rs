@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::chardev::{Address, Backend, SocketOptions};
 use vmm_control::{
     Command, CommandResult, Context, ControlPlane, EventSpec, Machine, MonitorConfig, QapiType, RunState,
     RunStateCell,
@@ -112,7 +112,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("qmp.sock");
     let socket = Backend::Socket(SocketOptions::server(Address::unix(&path)));
-    let chardev = Arc::new(Chardev::open("mon0", socket, 128).await?);
+    let chardev = plane.open_chardev("mon0", socket, 128).await?;
     plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 64)?;
 
     let clients: Vec<_> = (0..4).map(|_| tokio::spawn(client(path.clone(), "__com.example_copy"))).collect();

@@ -2,10 +2,8 @@
 //!
 //! It serves QMP on a unix socket, as any VMM would, and uses the command through a session of the process's own.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::chardev::{Address, Backend, SocketOptions};
 use vmm_control::{
     Command, CommandResult, Context, ControlPlane, EventSpec, Machine, MonitorConfig, QapiType, RunState,
     RunStateCell,
@@ -63,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For as long as the plane lives, any QMP client can come here.
     let dir = tempfile::tempdir()?;
     let socket = Backend::Socket(SocketOptions::server(Address::unix(dir.path().join("qmp.sock"))));
-    let chardev = Arc::new(Chardev::open("mon0", socket, 128).await?);
+    let chardev = plane.open_chardev("mon0", socket, 128).await?;
     plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 64)?;
     println!("serving QMP on {}", chardev.filename().trim_start_matches("disconnected:"));
 

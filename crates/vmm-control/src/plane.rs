@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use chardev::{Chardev, Opener};
+use chardev::{Backend, Chardev, OpenError, OpenOptions, Opener};
 use fd_registry::FdSets;
 use iothread::IoThreads;
 use qmp_command::policy::Policy;
@@ -120,6 +120,13 @@ impl PlaneHandle {
         access::opener(&self.0.fd_sets)
     }
 
+    /// For chardevs that are opened with more than [`ControlPlane::open_chardev`] says: files are opened as
+    /// [`opener`](Self::opener) does, and threads started as [`threads`](Self::threads) does. `backlog` is a listener's: how many
+    /// clients may wait besides those that are served.
+    pub fn open_options(&self, backlog: u32) -> OpenOptions {
+        OpenOptions::new(backlog).opener(self.opener()).starter(self.threads().clone())
+    }
+
     /// The object tree.
     pub fn objects(&self) -> &Objects {
         &self.0.objects
@@ -198,6 +205,21 @@ impl ControlPlane {
     /// Starts to build a plane around a machine.
     pub fn builder(machine: impl Machine) -> Builder {
         Builder::new(machine)
+    }
+
+    /// Opens a chardev as the plane does: what may wait is done by threads that run the hook of
+    /// [`on_thread_start`](Builder::on_thread_start), and `/dev/fdset/N` is a file. ([`Chardev::open`] knows of neither.) `backlog` is a
+    /// listener's: how many clients may wait besides those that are served. It is not [registered](Self::chardevs) yet.
+    ///
+    /// # Errors
+    /// As [`Chardev::open`].
+    pub async fn open_chardev(
+        &self,
+        id: &str,
+        backend: Backend,
+        backlog: u32,
+    ) -> Result<Arc<Chardev>, OpenError> {
+        Chardev::open_with(id, backend, self.handle.open_options(backlog)).await.map(Arc::new)
     }
 
     /// Serves QMP to the clients of a chardev, at most `max_clients` at once; the others wait to be accepted. The

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vmm_control::chardev::{
-    Address, Allowed, Backend, Chardev, FileOptions, LogOptions, OpenError, OpenOptions, SocketOptions,
-    inherited,
+    Address, Allowed, Backend, Chardev, FileOptions, LogOptions, OpenError, SocketOptions, inherited,
 };
 use vmm_control::{
     Budgets, BuildError, Builder, ControlPlane, MonitorConfig, MonitorError, NamedFdsScope, PatternError,
@@ -399,10 +398,7 @@ pub(crate) async fn open(
     // QEMU's queue for one client at a time; a longer one where several are served.
     let backlog = if max_clients == 1 { 1 } else { BACKLOG };
     let log = chardev.log.clone().map(|LogFile { path, append }| LogOptions { path, append });
-    let options = OpenOptions::new(backlog)
-        .log(log)
-        .opener(plane.handle().opener())
-        .starter(plane.handle().threads().clone());
+    let options = plane.handle().open_options(backlog).log(log);
     Chardev::open_with(&chardev.id, backend, options).await.map(Arc::new).map_err(fail)
 }
 

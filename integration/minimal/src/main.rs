@@ -1,10 +1,9 @@
 //! A VMM with nothing but a QMP monitor, on the unix socket that its argument names: `minimal /run/vm/qmp.sock`.
 
 use std::error::Error;
-use std::sync::Arc;
 
 use tokio::runtime::Builder;
-use vmm_control::chardev::{Address, Backend, Chardev, SocketOptions};
+use vmm_control::chardev::{Address, Backend, SocketOptions};
 use vmm_control::{ControlPlane, MonitorConfig, RunState, RunStateCell};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -12,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let plane = ControlPlane::builder(RunStateCell::new(RunState::Running)).build()?;
         let socket = SocketOptions::server(Address::unix(path));
-        let chardev = Arc::new(Chardev::open("mon0", Backend::Socket(socket), 128).await?);
+        let chardev = plane.open_chardev("mon0", Backend::Socket(socket), 128).await?;
         plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 64)?;
         plane.shutdown_requested().await;
         plane.close().await;

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
-use chardev::{Backend, Chardev, OpenOptions};
+use chardev::Backend;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use qmp_command::policy::Policy;
@@ -218,9 +218,8 @@ impl PlaneThread {
         backend: Backend,
         max_clients: usize,
     ) -> Result<(), HostingError> {
-        let options = OpenOptions::new(BACKLOG).starter(self.handle().threads().clone());
         let added = self.run(async move |plane| {
-            let chardev = Arc::new(Chardev::open_with(&config.id, backend, options).await?);
+            let chardev = plane.open_chardev(&config.id, backend, BACKLOG).await?;
             plane.add_monitor(config, &chardev, max_clients)
         })?;
         Ok(added?)

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
-use vmm_control::{Command, Context, ControlPlane, RunState, ThreadKind};
+use vmm_control::chardev::{Address, Backend, FileOptions, SocketOptions};
+use vmm_control::{Command, Context, ControlPlane, MonitorConfig, RunState, ThreadKind};
 
-use crate::support::{PATIENCE, Toy};
+use crate::support::{Client, PATIENCE, Toy, directory};
 
 /// Kind, name and blocked signals of each thread that has started.
 type Seen = Arc<Mutex<Vec<(ThreadKind, String, u64)>>>;
@@ -51,6 +52,36 @@ async fn each_thread_is_announced_with_its_signals_blocked() {
     let some = [1, 2, 10, 12, 14, 15, 17].into_iter().fold(0, |bits, signal| bits | 1_u64 << (signal - 1));
     assert!(seen.iter().all(|(.., blocked)| blocked & some == some), "{seen:x?}");
     assert_eq!(listed[0]["id"], "io0");
+}
+
+#[tokio::test]
+async fn chardevs_that_the_plane_opens_have_threads_that_are_announced() {
+    let (plane, seen) = watched();
+    let dir = directory();
+    let file = FileOptions { path: dir.path().join("file"), input: None, append: false };
+    plane.open_chardev("f", Backend::File(file), 1).await.unwrap();
+    // One that was passed, as by a service manager.
+    let path = dir.path().join("passed");
+    let fd = std::os::unix::net::UnixListener::bind(&path).unwrap().into();
+    let socket = SocketOptions::server(Address::Fd { fd, name: "3".to_owned() });
+    let chardev = plane.open_chardev("m", Backend::Socket(socket), 8).await.unwrap();
+    plane.add_monitor(MonitorConfig::new("qmp"), &chardev, 8).unwrap();
+    drop(chardev);
+    Client::new(&path).await;
+    let mut kinds: Vec<_> = seen.lock().unwrap().iter().map(|(kind, ..)| *kind).collect();
+    kinds.retain(|kind| *kind != ThreadKind::FdCloser);
+    assert_eq!(kinds, [ThreadKind::Blocking, ThreadKind::Acceptor]);
+    plane.close().await;
+}
+
+#[tokio::test]
+async fn chardevs_that_the_plane_opens_may_be_files_of_its_sets() {
+    let (plane, _) = watched();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    plane.fd_sets().add(Some(3), None, std::os::fd::OwnedFd::from(writer)).unwrap();
+    let file = FileOptions { path: "/dev/fdset/3".into(), input: None, append: false };
+    plane.open_chardev("f", Backend::File(file), 1).await.unwrap();
+    plane.close().await;
 }
 
 #[tokio::test]
