@@ -73,10 +73,17 @@ impl BlockingSession {
         Ok(block_on(self.session.execute_with_fds(command, arguments, fds))?)
     }
 
-    /// Has events wait from now on, if they do not already. They wait without bound, so who asks for the first must go on
-    /// asking.
+    /// Has events wait from now on, if they do not already. As many may wait as for a client's session
+    /// ([`SessionLimits::events`](crate::SessionLimits::events)); of more, all that wait are lost,
+    /// [`lost_events`](Self::lost_events) counts them, and the next call waits for new ones.
     pub fn watch(&mut self) {
         self.session.watch();
+    }
+
+    /// Events that were lost so far, because nobody asked for them and too many waited. Those that the session would not have got
+    /// are among them.
+    pub fn lost_events(&self) -> u64 {
+        self.session.lost_events()
     }
 
     /// Waits for the next event.

@@ -41,6 +41,27 @@ fn clients_and_threads_of_the_program_use_one_plane() {
 }
 
 #[test]
+fn a_session_that_does_not_ask_for_its_events_is_told_how_many_it_has_lost() {
+    let plane = started("t-lost");
+    let mut session = plane.connect();
+    assert_eq!(session.lost_events(), 0);
+    session.watch();
+    let raised = 40_000;
+    for _ in 0..raised {
+        plane.events().emit_plain("STOP").unwrap();
+    }
+    let mut got = 0;
+    while session.try_next_event().is_some() {
+        got += 1;
+    }
+    assert!(session.lost_events() > 0);
+    assert_eq!(got + session.lost_events(), raised);
+    plane.events().emit_plain("RESUME").unwrap();
+    assert_eq!(session.next_event().unwrap().name, "RESUME");
+    plane.close();
+}
+
+#[test]
 fn monitors_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("qmp");
