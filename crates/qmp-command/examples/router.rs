@@ -51,7 +51,7 @@ async fn add(_: Context, Add { terms }: Add) -> CommandResult<i64> {
         .ok_or_else(|| CommandError::generic("The sum does not fit into 64 bits"))
 }
 
-/// Reads a file, which can take its time: for the runtime's blocking threads. `?` takes any error.
+/// Reads a file, which can take its time: for a thread of its own. `?` takes any error.
 fn sum_file(_: Context, SumFile { path }: SumFile) -> CommandResult<Sum> {
     let content = std::fs::read(path)?;
     Ok(Sum { bytes: u64::try_from(content.len())?, sum: content.iter().map(|byte| u64::from(*byte)).sum() })
@@ -74,10 +74,8 @@ impl Authority for Policy {
 
 fn router() -> Result<Router, qmp_command::BuildError> {
     Router::builder()
-        .command(Command::new("x-add").doc("Adds numbers.").read_only().handler(add))
-        .command(
-            Command::new("x-sum-file").doc("Adds up a file.").read_only().cancel_safe().blocking(sum_file),
-        )
+        .command(Command::new("x-add").doc("Adds numbers.").read_only().cancel_safe().handler(add))
+        .command(Command::new("x-sum-file").doc("Adds up a file.").read_only().blocking(sum_file))
         .command(Command::new("x-forget").doc("Forgets all.").handler(async |_: Context, (): ()| Ok(())))
         .authority(Arc::new(Policy))
         .timeout(Duration::from_secs(5))

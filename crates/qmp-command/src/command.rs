@@ -133,7 +133,8 @@ impl CommandBuilder {
         self
     }
 
-    /// The handler may be dropped at any await, so the plane's command timeout applies to it.
+    /// The handler may be dropped at any await, so the plane's command timeout applies to it. For an async
+    /// [`handler`](Self::handler).
     pub fn cancel_safe(mut self) -> Self {
         self.metadata.cancel_safe = true;
         self
@@ -162,15 +163,16 @@ impl CommandBuilder {
     /// The command, with a handler that may block its thread.
     ///
     /// It runs on a thread of its own, in the context of the session's runtime; when the system has no thread, its client gets
-    /// an error. It cannot be cancelled: with [`cancel_safe`](Self::cancel_safe) and a timeout, its client gets the timeout's
-    /// error while it runs on.
-    pub fn blocking<A, R, F>(self, handler: F) -> Command
+    /// an error. It cannot be cancelled, so it is not [`cancel_safe`](Self::cancel_safe), whatever was said, and no timeout applies
+    /// to it: it would run on beside commands that it must not run beside.
+    pub fn blocking<A, R, F>(mut self, handler: F) -> Command
     where
         F: Fn(Context, A) -> CommandResult<R> + Send + Sync + 'static,
         A: DeserializeOwned + QapiType + Send + 'static,
         R: Returns + QapiType + Send + 'static,
     {
         let handler = Arc::new(handler);
+        self.metadata.cancel_safe = false;
         self.finish(move |shared| {
             let starter = shared.starter.clone();
             HandlerService(Arc::new(move |context, arguments| {

@@ -57,7 +57,8 @@ pub struct Metadata {
     pub asks_type: bool,
     /// What may run beside it.
     pub concurrency: Concurrency,
-    /// Its handler may be dropped at any await without leaving anything half done, so that a timeout may apply.
+    /// Its handler may be dropped at any await without leaving anything half done, so that a timeout may apply. Never
+    /// one that blocks.
     pub cancel_safe: bool,
     /// Features shown by introspection.
     pub features: Vec<Feature>,

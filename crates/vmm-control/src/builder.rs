@@ -244,7 +244,7 @@ impl Builder {
         self
     }
 
-    /// How long a command that is cancel-safe may take. No limit by default, as in QEMU.
+    /// How long a command that is cancel-safe, and whose handler does not block, may take. No limit by default, as in QEMU.
     #[must_use]
     pub fn command_timeout(mut self, limit: std::time::Duration) -> Self {
         self.command_timeout = Some(limit);

@@ -1,5 +1,6 @@
 //! The plane's command timeout: for whom, and from when. Time stands still unless a test moves it.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{Gate, by_hand, client, shown};
@@ -9,6 +10,8 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready};
 
 const LIMIT: Duration = Duration::from_secs(1);
+/// How long a thread may wait for a word from the test.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn limited(commands: impl IntoIterator<Item = Command>) -> Router {
     Router::builder().timeout(LIMIT).commands(commands).build().unwrap()
@@ -50,6 +53,31 @@ async fn it_never_ends_another_command() {
     for call in &mut calls {
         assert!(assert_ready!(call.poll()).is_ok());
     }
+}
+
+/// Its thread would go on, and the next command that runs alone begin beside it.
+#[tokio::test(start_paused = true)]
+async fn it_never_ends_a_handler_that_blocks() {
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let blocks = Command::new("blocks").cancel_safe().blocking(move |_: Context, (): ()| {
+        released.lock().unwrap().recv_timeout(PATIENCE)?;
+        Ok(())
+    });
+    assert!(!blocks.metadata().cancel_safe);
+    let gate = Gate::new();
+    let router = limited([blocks, gate.exclusive("other")]);
+    let (mut call, mut next) = (by_hand(&router, "blocks", client(1)), by_hand(&router, "other", client(2)));
+    assert_pending!(call.poll());
+    assert_pending!(next.poll());
+    advance(LIMIT * 1000).await;
+    assert_pending!(call.poll());
+    assert_pending!(next.poll());
+    assert_eq!(gate.started(), 0);
+    release.send(()).unwrap();
+    assert!(call.await.is_ok());
+    assert_pending!(next.poll());
+    assert_eq!(gate.started(), 1);
 }
 
 #[tokio::test(start_paused = true)]
