@@ -55,13 +55,14 @@ pub struct Received {
 /// if there were descriptors to deliver, and installs none. A buffer of size zero would not do: it is taken for "not
 /// interested". When the buffer is full the kernel goes on looking through what is queued behind, up to the first write
 /// with descriptors, so the answer can be "yes" for a write that is not shown; never "no" for one that is. It is "yes" too
-/// where whoever shares the socket has asked for credentials or the like: they do not fit either.
+/// where whoever shares the socket has asked for credentials or the like: they do not fit either. The kernel has those at the end
+/// of a stream, too, where there are no descriptors for certain: they come with bytes only.
 pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Peeked> {
     let mut control = Aligned([MaybeUninit::uninit(); HEADER]);
     let mut control = RecvAncillaryBuffer::new(&mut control.0);
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let RecvMsg { bytes, flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
-    Ok(Peeked { len: bytes, fds: flags.contains(ReturnFlags::CTRUNC) })
+    Ok(Peeked { len: bytes, fds: bytes > 0 && flags.contains(ReturnFlags::CTRUNC) })
 }
 
 /// Takes what is there, unless there are descriptors among it.
@@ -165,6 +166,20 @@ mod tests {
         assert_eq!(receive(ours.as_fd(), &mut buf, &mut fds).unwrap().len, 4, "nothing was taken before");
         assert_eq!(fds.len(), 1);
         drop(theirs);
+        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(0));
+    }
+
+    /// Whoever shares a socket can have the kernel say more than fits, at the end of the stream as well.
+    #[test]
+    fn the_end_is_seen_where_credentials_come_with_it() {
+        let (ours, theirs) = pair();
+        rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
+        let mut buf = [0; 16];
+        write(&theirs, b"last", 0).unwrap();
+        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Fds(4));
+        assert_eq!(receive(ours.as_fd(), &mut buf, &mut Vec::new()).unwrap().len, 4);
+        drop(theirs);
+        assert_eq!(peek(ours.as_fd(), &mut buf).unwrap(), Peeked { len: 0, fds: false });
         assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(0));
     }
 

@@ -340,6 +340,24 @@ fn the_sender_sets_options_that_make_calls_wait() {
     });
 }
 
+/// It is ended by its end, and by nothing else: nobody hangs up on it, and its monitor stays.
+#[test]
+fn the_sender_asks_for_credentials_and_leaves() {
+    attack(|scene| {
+        let mut client = own_monitor(scene);
+        let before = scene.vmm().fd_count();
+        let (mut other, there) = unix_pair();
+        let there = OwnedFd::from(there);
+        hand_in(&mut client, "own", &there);
+        other.negotiate();
+        sockopt::set_socket_passcred(&there, true).unwrap();
+        drop((other, there));
+        scene.hold();
+        scene.vmm().await_fd_count(before);
+        without(&mut client);
+    });
+}
+
 #[test]
 fn the_sender_shuts_the_socket_down() {
     attack(|scene| {
