@@ -86,13 +86,19 @@ impl Duplex {
         }
     }
 
+    /// Writes what fits. A file that takes nothing and does not say why (the memory of a process that has gone) never will, and
+    /// whoever writes would go on for ever: that is an error.
     pub(crate) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        match &self.output {
+        let written = match &self.output {
             Output::Polled(sender) if self.output_is_socket => {
                 sender.try_io(|| crate::scm::transmit(sender.as_fd(), buf))
             }
             Output::Polled(sender) => sender.try_io(|| nowait::write(sender.as_fd(), buf)),
             Output::AlwaysReady(fd) => Ok(retry_on_intr(|| rustix::io::write(fd, buf))?),
+        };
+        match written {
+            Ok(0) if !buf.is_empty() => Err(io::ErrorKind::WriteZero.into()),
+            written => written,
         }
     }
 }
@@ -171,6 +177,18 @@ mod tests {
         assert_eq!(duplex.try_read(&mut buf).unwrap(), 0);
         poll_fn(|cx| duplex.poll_write_ready(cx)).await.unwrap();
         assert_eq!(duplex.try_write(b"gone").unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_takes_nothing_is_an_error() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let memory = File::options().write(true).open(format!("/proc/{}/mem", child.id())).unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let duplex = Duplex::new(None, memory.into(), None).unwrap();
+        assert_eq!(duplex.try_write(b"x").unwrap_err().kind(), io::ErrorKind::WriteZero);
+        assert_eq!(duplex.try_write(b"").unwrap(), 0);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -12,7 +13,9 @@ use vmm_integration::vfio_user::fds::every_wrong_kind;
 use vmm_integration::wire::{self, MAX_FDS, open_file};
 
 use crate::frame::{Scene, attack, done};
-use crate::tools::{borrowed, listener_on, monitor_on, nulls, pipe_on, socket_of_fd, without_monitor};
+use crate::tools::{
+    borrowed, file_on, listener_on, monitor_on, nulls, pipe_on, socket_of_fd, without_monitor,
+};
 
 /// Whatever is answered: it is answered, and nothing of it stays.
 fn every_way(scene: &Scene, client: &mut Client, fd: &OwnedFd) {
@@ -78,6 +81,24 @@ fn files_of_proc() {
         ["/proc/self/maps", "/proc/self/mem", "/proc/self/status", "/proc/net/unix"]
             .map(|path| open_file(Path::new(path), OFlags::RDONLY).unwrap())
             .into()
+    });
+}
+
+/// A file to which a write of any length takes nothing, without an error. It is a monitor's all the same, and then it ends.
+#[test]
+fn the_memory_of_a_process_that_has_gone() {
+    attack(|scene| {
+        let mut client = scene.client();
+        let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let memory = open_file(Path::new(&format!("/proc/{}/mem", process.id())), OFlags::WRONLY).unwrap();
+        drop(process.stdin.take());
+        process.wait().unwrap();
+        client.call_with_fds("add-fd", json!({"fdset-id": 9}), &[memory.as_fd()]).unwrap();
+        done(&mut client, "chardev-add", file_on("odd", "/dev/fdset/9"));
+        done(&mut client, "object-add", monitor_on("m", "odd"));
+        scene.hold();
+        without_monitor(&mut client, "m", "odd");
+        done(&mut client, "remove-fd", json!({"fdset-id": 9}));
     });
 }
 
