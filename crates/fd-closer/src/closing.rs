@@ -7,7 +7,7 @@ use budget::Charge;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg, sockopt};
 
-use crate::kind::{self, Kind};
+use crate::kind::is_quick;
 use crate::pool;
 use crate::queues::Owner;
 use crate::receive::{has_room, receive};
@@ -17,19 +17,16 @@ const MESSAGES: usize = 1024;
 
 /// Closes what came from a client.
 pub(crate) fn close(fd: OwnedFd, mut charge: Option<Charge>) {
-    match kind::of(fd.as_fd()) {
-        Kind::Quick => {}
-        // A socket may hold other descriptors, unread, that die with it.
-        Kind::Other => {
-            let account = charge.as_ref().map(Charge::account);
-            let user = account.map_or_else(|| peer(fd.as_fd()), budget::Account::user);
-            let owner = Owner::Client { user, account: account.map(budget::Account::key) };
-            if let Some(charge) = &mut charge {
-                charge.leave();
-            }
-            pool::close(Closing { fd, charge, owner });
-        }
+    if is_quick(fd.as_fd()) {
+        return;
     }
+    let account = charge.as_ref().map(Charge::account);
+    let user = account.map_or_else(|| peer(fd.as_fd()), budget::Account::user);
+    let owner = Owner::Client { user, account: account.map(budget::Account::key) };
+    if let Some(charge) = &mut charge {
+        charge.leave();
+    }
+    pool::close(Closing { fd, charge, owner });
 }
 
 /// Then its charge ends.

@@ -1,11 +1,12 @@
 //! Closes file descriptors that came from a client without ever blocking the caller.
 //!
 //! A received descriptor stays shared with its sender, who decides what its close does: a TCP socket with `SO_LINGER`
-//! and unsent data, or a file of a file system in user space, blocks whoever closes it for as long as the sender likes.
+//! and unsent data, a pipe whose lock somebody holds, or a file of a file system in user space, blocks whoever closes it for as
+//! long as the sender likes.
 //! So whoever owns received descriptors ends them with [`close`], or keeps them as [`Received`], which does so when it
 //! is dropped.
 //!
-//! What cannot block is closed at once (pipes, memory devices). All else goes to threads that exist for nothing else: one
+//! What cannot block is closed at once (memory devices). All else goes to threads that exist for nothing else: one
 //! is started when none is idle, up to [`MAX_THREADS`]; beyond that descriptors wait. An idle thread ends after [`IDLE`].
 //! They are never joined: a process exits without waiting for them.
 //!

@@ -1,7 +1,8 @@
-"""Passes a TCP socket whose lock a thread of this process holds, has it closed, and waits to be killed.
+"""Passes a TCP socket or a pipe whose lock a thread of this process holds, has it closed, and waits to be killed.
 
-The thread sends from a page that is registered with userfaultfd and that nobody ever fills in: the kernel copies from it
-with the socket's lock held. Without the right to do so (vm.unprivileged_userfaultfd, or root) it says SKIPPED.
+The thread writes from a page that is registered with userfaultfd and that nobody ever fills in: the kernel copies from it
+with the lock held. A socket is closed under a name; a pipe comes with a message of a client that negotiates nothing and leaves.
+Arguments: the monitor's path, and `socket` or `pipe`. Without the right to do so (vm.unprivileged_userfaultfd, or root) it says SKIPPED.
 """
 
 import ctypes
@@ -40,10 +41,13 @@ def page_that_nobody_fills_in():
 
 def main():
     page = page_that_nobody_fills_in()
-    listener = socket.create_server(("127.0.0.1", 0))
-    sender = socket.create_connection(listener.getsockname())
-    listener.accept()[0].detach()
-    stuck = threading.Thread(target=sender.send, args=(memoryview(page),), daemon=True)
+    if sys.argv[2] == "pipe":
+        passed, written = os.pipe()
+    else:
+        listener = socket.create_server(("127.0.0.1", 0))
+        passed = written = socket.create_connection(listener.getsockname()).detach()
+        listener.accept()[0].detach()
+    stuck = threading.Thread(target=os.write, args=(written, memoryview(page)), daemon=True)
     stuck.start()
     state = f"/proc/self/task/{stuck.native_id}/wchan"
     for _ in range(1000):
@@ -63,11 +67,18 @@ def main():
         request = json.dumps({"execute": command, "arguments": arguments}).encode()
         socket.send_fds(monitor, [request], list(fds))
 
-    execute("qmp_capabilities", {})
-    replies.readline()
-    execute("getfd", {"fdname": "locked"}, [sender.fileno()])
-    assert "return" in replies.readline()
-    execute("closefd", {"fdname": "locked"})
+    if sys.argv[2] == "pipe":
+        socket.send_fds(monitor, [b" "], [passed])
+        # The last close is the one that waits: the monitor's.
+        os.close(passed)
+        monitor.close()
+        replies.close()
+    else:
+        execute("qmp_capabilities", {})
+        replies.readline()
+        execute("getfd", {"fdname": "locked"}, [passed])
+        assert "return" in replies.readline()
+        execute("closefd", {"fdname": "locked"})
     print("passed", flush=True)
     sys.stdin.read()
 

@@ -359,11 +359,22 @@ fn lingers_on_the_line_of_a_serial_port() {
 /// to tell the socket not to linger waits for that lock.
 #[test]
 fn the_sender_holds_the_sockets_lock() {
+    the_sender_holds_the_lock_of("socket");
+}
+
+/// The same of a pipe, from a client that never negotiates. Nobody else has the end that was passed.
+#[test]
+fn the_sender_holds_the_pipes_lock() {
+    the_sender_holds_the_lock_of("pipe");
+}
+
+fn the_sender_holds_the_lock_of(kind: &str) {
     attack(|scene| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/holds_lock.py");
         let attacker = Command::new("python3")
             .arg(script)
             .arg(scene.socket())
+            .arg(kind)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();

@@ -32,9 +32,10 @@ pub fn check(data: &[u8]) {
     world.run();
     world.finish();
     drop(world);
-    // All copies of the writing end were descriptors of messages.
+    // All copies of the writing end were descriptors of messages, which others close.
     let mut ends = [rustix::event::PollFd::new(&reader, rustix::event::PollFlags::IN)];
-    let _ = rustix::event::poll(&mut ends, Some(&rustix::time::Timespec::default()));
+    let patience = rustix::time::Timespec { tv_sec: 20, tv_nsec: 0 };
+    let _ = rustix::event::poll(&mut ends, Some(&patience));
     assert!(ends[0].revents().contains(rustix::event::PollFlags::HUP), "a descriptor is left open");
 }
 
