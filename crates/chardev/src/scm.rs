@@ -7,13 +7,14 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recvmsg, send};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recv, recvmsg, send};
 
 pub use fd_closer::MAX_FDS;
+
+use crate::duplex::set_nonblocking;
 
 /// The size of a control message that carries nothing.
 const HEADER: usize = 16;
@@ -82,26 +83,38 @@ pub(crate) fn take(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Taken> {
 /// `EMFILE` when there is not room for all of them, as far as can be told beforehand: nothing is taken then. What the kernel
 /// cannot hand over it closes on this thread, and a close can block.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
-    if !fd_closer::has_room(fd) && !fit(fd, buf)? {
-        return Err(Errno::MFILE.into());
-    }
     let before = fds.len();
-    let (bytes, flags) = fd_closer::receive(fd, buf, RecvFlags::DONTWAIT, fds)?;
+    let (len, complete) = if fd_closer::has_room(fd) {
+        let (len, flags) = fd_closer::receive(fd, buf, RecvFlags::DONTWAIT, fds)?;
+        (len, !flags.contains(ReturnFlags::CTRUNC))
+    } else {
+        receive_copies(fd, buf, fds)?
+    };
     fds.iter().skip(before).for_each(make_blocking);
-    let truncated = flags.contains(ReturnFlags::CTRUNC);
-    if truncated {
+    if !complete {
         fd_closer::close_all(fds.split_off(before));
     }
-    Ok(Received { len: bytes, fds: fds.len() > before, truncated })
+    Ok(Received { len, fds: fds.len() > before, truncated: !complete })
 }
 
-/// Whether there is room for the descriptors that are to be received. They are, as a look, whose copies are closed again: the
-/// originals stay in the queue, so that nothing ends here.
-fn fit(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<bool> {
+/// The same where it is not known whether the descriptors find room. A look makes copies of them, which are kept if they are all
+/// there. Then the bytes are taken without room for the originals: the kernel closes those on this thread, but they are not the
+/// last. `false`: what was taken is not what was shown. Who shares the socket reads it too, or has moved what a look begins at.
+fn receive_copies(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<(usize, bool)> {
     let mut copies = Vec::new();
-    let (_, flags) = fd_closer::receive(fd, buf, RecvFlags::PEEK | RecvFlags::DONTWAIT, &mut copies)?;
-    fd_closer::close_all(copies);
-    Ok(!flags.contains(ReturnFlags::CTRUNC))
+    let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let taken = match fd_closer::receive(fd, buf, look, &mut copies) {
+        Ok((_, flags)) if flags.contains(ReturnFlags::CTRUNC) => Err(Errno::MFILE),
+        Ok((shown, _)) => {
+            recv(fd, &mut buf[..shown], RecvFlags::DONTWAIT).map(|(len, _)| (len, len == shown))
+        }
+        Err(error) => Err(error),
+    };
+    match taken {
+        Ok(_) => fds.append(&mut copies),
+        Err(_) => fd_closer::close_all(copies),
+    }
+    Ok(taken?)
 }
 
 /// Reads bytes. Descriptors that come with them all the same are closed, by [`fd_closer`]: without room for them the kernel
@@ -120,11 +133,7 @@ pub(crate) fn transmit(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 
 /// As QEMU does with every received descriptor. Where it cannot be done it need not be.
 fn make_blocking(fd: &OwnedFd) {
-    if let Ok(flags) = rustix::fs::fcntl_getfl(fd)
-        && flags.contains(OFlags::NONBLOCK)
-    {
-        let _ = rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK);
-    }
+    let _ = set_nonblocking(fd.as_fd(), false);
 }
 
 /// Aligned as the kernel wants control messages, so that all of the buffer is used.
@@ -133,9 +142,9 @@ struct Aligned<const N: usize>([MaybeUninit<u8>; N]);
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
+    use rustix::fs::OFlags;
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
 
     use super::*;

@@ -60,6 +60,15 @@ async fn a_listener_waits_and_descriptors_are_all_or_none() {
     assert_eq!((received.len, received.fds, received.truncated, fds.len()), (3, true, false, 10));
     fds.clear();
 
+    // There is room for exactly those that come.
+    send_fds(&client, b"ten", &sent).unwrap();
+    allow(10);
+    poll_fn(|cx| connection.poll_read_ready(cx)).await.unwrap();
+    let received = connection.try_recv(&mut [0; 8], &mut fds).unwrap();
+    assert_eq!((received.len, received.fds, received.truncated, fds.len()), (3, true, false, 10));
+    setrlimit(Resource::Nofile, before_limit).unwrap();
+    fds.clear();
+
     // A listener that was given waits likewise, though another thread accepts.
     let given = std::os::unix::net::UnixListener::bind(dir.path().join("given")).unwrap();
     let address = chardev::Address::Fd { fd: given.into(), name: "7".into() };
