@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use fd_closer::Received;
-use rustix::fs::OFlags;
 use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
@@ -44,9 +43,9 @@ enum Output {
 
 impl Duplex {
     /// Takes two files, which may be one open file. What can be polled becomes non-blocking, which reaches everybody
-    /// who has it.
-    pub(crate) fn new(input: Option<OwnedFd>, output: OwnedFd, keep: Option<Keep>) -> io::Result<Self> {
-        let is_socket = |fd: &OwnedFd| rustix::net::sockopt::socket_type(fd).is_ok();
+    /// who has it. Where that fails, neither is closed here: a client may have passed them.
+    pub(crate) fn new(input: Option<Received>, output: Received, keep: Option<Keep>) -> io::Result<Self> {
+        let is_socket = |fd: &Received| rustix::net::sockopt::socket_type(fd).is_ok();
         let (input_is_socket, output_is_socket) = (input.as_ref().is_some_and(is_socket), is_socket(&output));
         let input = input.map(Input::new).transpose()?;
         Ok(Self { input, input_is_socket, output: Output::new(output)?, output_is_socket, _keep: keep })
@@ -104,27 +103,28 @@ impl Duplex {
 }
 
 impl Input {
-    fn new(fd: OwnedFd) -> io::Result<Self> {
+    fn new(fd: Received) -> io::Result<Self> {
         match if_pollable(Receiver::from_owned_fd_unchecked(duplicate(fd.as_fd())?))? {
             Some(receiver) => {
+                // What is there when this fails is not closed here either.
+                let receiver = Aside::from(receiver);
                 set_nonblocking(fd.as_fd(), true)?;
-                fd_closer::close(fd);
-                Ok(Self::Polled(receiver.into()))
+                Ok(Self::Polled(receiver))
             }
-            None => Ok(Self::AlwaysReady(fd.into())),
+            None => Ok(Self::AlwaysReady(fd)),
         }
     }
 }
 
 impl Output {
-    fn new(fd: OwnedFd) -> io::Result<Self> {
+    fn new(fd: Received) -> io::Result<Self> {
         match if_pollable(Sender::from_owned_fd_unchecked(duplicate(fd.as_fd())?))? {
             Some(sender) => {
+                let sender = Aside::from(sender);
                 set_nonblocking(fd.as_fd(), true)?;
-                fd_closer::close(fd);
-                Ok(Self::Polled(sender.into()))
+                Ok(Self::Polled(sender))
             }
-            None => Ok(Self::AlwaysReady(fd.into())),
+            None => Ok(Self::AlwaysReady(fd)),
         }
     }
 }
@@ -148,13 +148,10 @@ fn if_pollable<T>(registered: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// In one call that changes no other flag. To set all of them as they were before would change those that who shares the file has
+/// set meanwhile, and some of these wait for a lock that he may hold.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    let mut flags = rustix::fs::fcntl_getfl(fd)?;
-    if flags.contains(OFlags::NONBLOCK) != on {
-        flags.set(OFlags::NONBLOCK, on);
-        rustix::fs::fcntl_setfl(fd, flags)?;
-    }
-    Ok(())
+    Ok(rustix::io::ioctl_fionbio(fd, on)?)
 }
 
 #[cfg(test)]
@@ -170,7 +167,8 @@ mod tests {
         std::fs::write(dir.path().join("in"), "hello").unwrap();
         let input = File::open(dir.path().join("in")).unwrap();
         let output = File::options().write(true).open("/dev/null").unwrap();
-        let duplex = Duplex::new(Some(input.into()), output.into(), None).unwrap();
+        let duplex =
+            Duplex::new(Some(OwnedFd::from(input).into()), OwnedFd::from(output).into(), None).unwrap();
         let mut buf = [0; 16];
         poll_fn(|cx| duplex.poll_read_ready(cx)).await.unwrap();
         assert_eq!(duplex.try_read(&mut buf).unwrap(), 5);
@@ -186,7 +184,7 @@ mod tests {
         let memory = File::options().write(true).open(format!("/proc/{}/mem", child.id())).unwrap();
         drop(child.stdin.take());
         child.wait().unwrap();
-        let duplex = Duplex::new(None, memory.into(), None).unwrap();
+        let duplex = Duplex::new(None, OwnedFd::from(memory).into(), None).unwrap();
         assert_eq!(duplex.try_write(b"x").unwrap_err().kind(), io::ErrorKind::WriteZero);
         assert_eq!(duplex.try_write(b"").unwrap(), 0);
     }
@@ -194,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn without_input_there_is_never_anything_to_read() {
         let output = File::options().write(true).open("/dev/null").unwrap();
-        let duplex = Duplex::new(None, output.into(), None).unwrap();
+        let duplex = Duplex::new(None, OwnedFd::from(output).into(), None).unwrap();
         assert_eq!(duplex.try_read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let ready = poll_fn(|cx| Poll::Ready(duplex.poll_read_ready(cx).is_ready())).await;
         assert!(!ready);

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use fd_closer::Received;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use thread_start::Starter;
@@ -51,7 +50,7 @@ pub(crate) async fn open_pipe(path: PathBuf, opener: Opener, starter: &Starter) 
     .await?;
     let (input, kept) = match input {
         Some(file) => (file.fd, file.keep),
-        None => (duplicate(output.fd.as_fd()).map_err(unusable)?, None),
+        None => (duplicate(output.fd.as_fd()).map_err(unusable)?.into(), None),
     };
     Duplex::new(Some(input), output.fd, Some(Box::new((kept, output.keep)))).map_err(unusable)
 }
@@ -88,19 +87,15 @@ const PIPES: u64 = 0x5049_5045;
 /// What the system says of a fifo that cannot be opened. Without `/proc` it stays as it is.
 fn not_shared(file: OpenedFile, flags: OFlags) -> io::Result<OpenedFile> {
     let OpenedFile { fd, keep } = file;
-    // Whatever is wrong, its close may block.
-    let fd = Received::from(fd);
     if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::Fifo {
-        return Ok(OpenedFile { fd: fd.into_fd(), keep });
+        return Ok(OpenedFile { fd, keep });
     }
     let name = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let flags = (flags & OFlags::ACCMODE) | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::open(name, flags, Mode::empty()) {
-        Ok(own) => Ok(OpenedFile { fd: own, keep }),
-        Err(Errno::NOENT) => Ok(OpenedFile { fd: fd.into_fd(), keep }),
-        Err(_) if u64::try_from(rustix::fs::fstatfs(&fd)?.f_type) == Ok(PIPES) => {
-            Ok(OpenedFile { fd: fd.into_fd(), keep })
-        }
+        Ok(own) => Ok(OpenedFile { fd: own.into(), keep }),
+        Err(Errno::NOENT) => Ok(OpenedFile { fd, keep }),
+        Err(_) if u64::try_from(rustix::fs::fstatfs(&fd)?.f_type) == Ok(PIPES) => Ok(OpenedFile { fd, keep }),
         Err(errno) => Err(errno.into()),
     }
 }

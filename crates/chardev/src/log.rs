@@ -28,7 +28,6 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(OpenedFile { fd, keep }: OpenedFile) -> Self {
-        let fd = Received::from(fd);
         let kind =
             rustix::fs::fstat(&fd).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
         Self { fd, kind, failed: AtomicBool::new(false), _keep: keep }

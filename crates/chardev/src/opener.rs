@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use fd_closer::Received;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::duplex::Keep;
@@ -69,7 +70,8 @@ impl fmt::Debug for Opener {
 
 /// A file, opened.
 pub struct OpenedFile {
-    pub(crate) fd: OwnedFd,
+    /// Whatever is wrong with it, its close may block.
+    pub(crate) fd: Received,
     pub(crate) keep: Option<Keep>,
 }
 
@@ -84,7 +86,7 @@ impl OpenedFile {
 
 impl From<OwnedFd> for OpenedFile {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, keep: None }
+        Self { fd: fd.into(), keep: None }
     }
 }
 

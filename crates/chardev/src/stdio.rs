@@ -77,7 +77,7 @@ fn new(input: BorrowedFd<'_>, output: BorrowedFd<'_>, claim: Option<Claim>) -> i
             changed.push(duplicate(one.fd.as_fd())?);
         }
     }
-    Duplex::new(Some(duplicate(input)?), duplicate(output)?, Some(Box::new((restore, claim))))
+    Duplex::new(Some(duplicate(input)?.into()), duplicate(output)?.into(), Some(Box::new((restore, claim))))
 }
 
 /// Puts the flags of a standard stream back when it is dropped. It has a duplicate: the stream itself stays open.

@@ -152,7 +152,7 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("fchmod", PLANE_BLOCKING, "a unix socket is its owner's alone before it has a name"),
     call("fstat", BLOCKING_IO, "what kind of file was passed or opened; the C library reads its files"),
     call("ftruncate", BLOCKING_IO, "the size of memory that is made to be shared"),
-    call("ioctl", PLANE_BLOCKING, "a terminal's settings and whose it is; sockets that do not block"),
+    call("ioctl", PLANE_BLOCKING, "a terminal's settings and whose it is; descriptors that do not block"),
     call("memfd_create", BLOCKING_IO, "memory to be shared"),
     call("newfstatat", NOT_CLOSER, "whether a socket's file is still the one that was made"),
     call("stat", NOT_CLOSER, "the same, and what the C library reads (musl, older glibc)"),
