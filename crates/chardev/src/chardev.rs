@@ -1,12 +1,14 @@
 //! The chardev: opened by its backend's options, taken by a front end.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fd_closer::Received;
 use peer_admission::{Allowed, Credentials};
+use rustix::io::Errno;
 use thread_start::Starter;
 
 use crate::backend::{Address, Backend, OpenOptions, SocketOptions};
@@ -276,12 +278,17 @@ impl Chardev {
         loop {
             backoff.pause().await;
             match listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok(client) => {
                     backoff.succeeded();
-                    if self.gate.admits(&self.id, &stream, &peer) {
+                    if let Some((stream, peer)) = client
+                        && self.gate.admits(&self.id, &stream, &peer)
+                    {
                         return (stream, peer);
                     }
+                    // Between any two of a flood of these, others have their turn.
+                    tokio::task::yield_now().await;
                 }
+                Err(error) if is_clients(&error) => tokio::task::yield_now().await,
                 Err(error) => backoff.failed(&self.id, &error),
             }
         }
@@ -316,6 +323,20 @@ impl fmt::Debug for Chardev {
             .field("shared", shared)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether it was one client's connection that failed, and not the listener: `accept` passes on what TCP has heard of it.
+fn is_clients(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::NotConnected
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    ) || Errno::from_io_error(error) == Some(Errno::PROTO)
 }
 
 /// What is called by its kind, whether anybody is there or not.
@@ -373,6 +394,8 @@ async fn open_socket(options: SocketOptions, backlog: u32, starter: Starter) -> 
         }
         Address::Unix { path, abstract_name, tight } => {
             let name = Name { path: &path, abstract_name, tight };
+            // Before it is tried again and again.
+            name.address()?;
             // QEMU shows the local address, and a client's socket has none.
             let names = Names { connected: "unix:".into(), disconnected: name.disconnected("") };
             dial(names, Target::Unix { path, abstract_name, tight }, reconnect).await
@@ -386,6 +409,7 @@ async fn open_socket(options: SocketOptions, backlog: u32, starter: Starter) -> 
                 let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
                 return Ok((names, Source::Listener(Listener::Tcp(listener)), None));
             }
+            address.check()?;
             let names = Names::always(&format!("disconnected:tcp:{}", address.text()));
             dial(names, Target::Tcp(address), reconnect).await
         }

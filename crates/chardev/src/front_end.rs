@@ -102,6 +102,7 @@ impl FrontEnd {
                         if gate.admits(chardev.id(), &stream, &peer) {
                             break Some((stream, peer));
                         }
+                        tokio::task::yield_now().await;
                     },
                     Source::Redialed(target, interval) => {
                         Some(redial.next(chardev.id(), target, *interval).await)

@@ -39,16 +39,21 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// The next client. May be dropped at any time; no client is lost.
-    pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    /// The next client. `None`: it had gone before it could be taken, which says nothing about the next one. May be dropped
+    /// at any time; no client is lost.
+    ///
+    /// # Errors
+    /// Nobody can be accepted now.
+    pub(crate) async fn accept(&self) -> io::Result<Option<(Stream, Peer)>> {
         match self {
             Self::Unix { listener, name, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let peer = Peer::of_unix(&stream, name);
-                Ok((Stream::Unix(stream.into()), peer))
+                Ok(Some((Stream::Unix(stream.into()), peer)))
             }
+            // One that was reset in the backlog is accepted like any other, and has no address any more.
             #[cfg(feature = "tcp")]
-            Self::Tcp(listener) => crate::tcp::stream(listener.accept().await?.0.into()),
+            Self::Tcp(listener) => Ok(crate::tcp::stream(listener.accept().await?.0.into()).ok()),
             Self::Given {
                 listener,
                 name,
@@ -58,11 +63,11 @@ impl Listener {
                 let client = Received::from(listener.accept().await?);
                 #[cfg(feature = "tcp")]
                 if *tcp {
-                    return crate::tcp::stream(watched(client, tokio::net::TcpStream::from_std)?);
+                    return Ok(crate::tcp::stream(watched(client, tokio::net::TcpStream::from_std)?).ok());
                 }
                 let stream = watched(client, tokio::net::UnixStream::from_std)?;
                 let peer = Peer::of_unix(&stream, name);
-                Ok((Stream::Unix(stream), peer))
+                Ok(Some((Stream::Unix(stream), peer)))
             }
         }
     }

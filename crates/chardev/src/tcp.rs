@@ -11,6 +11,12 @@ use crate::connection::Peer;
 use crate::error::OpenError;
 use crate::stream::Stream;
 
+/// Ports that are tried before others have their turn: some 100 us.
+const PORTS_IN_A_ROW: u16 = 8;
+
+/// The longest name of a host, in bytes: what a name can have is 253, and an address with its zone is shorter.
+const LONGEST_HOST: usize = 255;
+
 /// A TCP address as the user gave it.
 #[derive(Debug)]
 pub(crate) struct TcpAddress {
@@ -31,7 +37,8 @@ impl TcpAddress {
     }
 
     /// Listens at the first address that can be listened at, and there at the first free port from `port` to `to`. Which
-    /// that is may change from one time to the next, so unless `insecure` all must be this host's alone.
+    /// that is may change from one time to the next, so unless `insecure` all must be this host's alone. Only a port that is
+    /// taken is a reason to try the next.
     pub(crate) async fn listen(
         &self,
         to: Option<u16>,
@@ -50,6 +57,12 @@ impl TcpAddress {
                 match self.listen_at(address, backlog) {
                     Ok(listener) => return Ok(listener),
                     Err(error) => last = error,
+                }
+                if last.kind() != io::ErrorKind::AddrInUse {
+                    break;
+                }
+                if port % PORTS_IN_A_ROW == 0 {
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -88,6 +101,15 @@ impl TcpAddress {
         Err(OpenError::Connect { address: self.text(), source: last })
     }
 
+    /// No name of a host is that long, nor kept for trying again and again.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        if self.host.len() <= LONGEST_HOST {
+            return Ok(());
+        }
+        let source = io::Error::other("Name or service not known");
+        Err(OpenError::Resolve { address: self.text(), source })
+    }
+
     /// Whether a family may be used: what is not said is yes, unless the other one was asked for.
     fn allows(&self, ipv4: bool) -> bool {
         let (this, other) = if ipv4 { (self.ipv4, self.ipv6) } else { (self.ipv6, self.ipv4) };
@@ -105,6 +127,7 @@ impl TcpAddress {
     }
 
     async fn resolve(&self, listening: bool) -> Result<Vec<SocketAddr>, OpenError> {
+        self.check()?;
         let failed = |source| OpenError::Resolve { address: self.text(), source };
         let mut addresses: Vec<SocketAddr> = if listening && self.host.is_empty() {
             // Everywhere: the IPv6 socket takes IPv4 too, unless told not to.

@@ -32,7 +32,7 @@ pub(crate) struct Name<'a> {
 }
 
 impl Name<'_> {
-    fn address(self) -> Result<SocketAddrUnix, OpenError> {
+    pub(crate) fn address(self) -> Result<SocketAddrUnix, OpenError> {
         let bytes = self.path.as_os_str().as_bytes();
         let source = |errno: Errno| OpenError::Bind { address: self.text(), source: errno.into() };
         match bytes.len() {

@@ -63,6 +63,33 @@ async fn a_refused_peer_gets_nothing_and_is_no_client() {
     assert!(nothing(peer));
 }
 
+/// However many they are, others have their turn after each of them.
+#[tokio::test]
+async fn refused_peers_take_turns_with_others() {
+    const PEERS: usize = 30;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    for (allowed, admitted) in [(others(), Allowed::ANYBODY), (Allowed::ANYBODY, others())] {
+        let options = SocketOptions::server(Address::unix(&path)).allowed(allowed);
+        let options = Backend::Socket(options);
+        let chardev = Arc::new(Chardev::open("c", options, 64).await.unwrap());
+        let mut front_end = chardev.front_end(1).unwrap();
+        front_end.admit_only(admitted);
+        let peers: Vec<_> = (0..PEERS).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let refusing = tokio::spawn(async move { front_end.next().await.is_some() });
+        let mut turns = 0;
+        for mut peer in peers {
+            peer.set_nonblocking(true).unwrap();
+            while matches!(peer.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(turns >= PEERS, "{turns} turns");
+        refusing.abort();
+    }
+}
+
 #[tokio::test]
 async fn listed_users_and_groups_come_in() {
     let (uid, gid) = own();

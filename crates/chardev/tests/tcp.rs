@@ -7,10 +7,13 @@ mod common;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use chardev::{Address, Backend, Chardev, OpenError, SocketOptions};
 use common::{is_pending, read};
 use rustix::net::{AddressFamily, SocketType};
+use tokio::time::Instant;
 
 fn address(host: &str, port: u16) -> Address {
     range(host, port, None)
@@ -56,6 +59,43 @@ async fn a_range_of_ports() {
     assert_ne!(chardev.local_addr().unwrap(), busy.local_addr().unwrap());
     let error = open(SocketOptions::server(address("127.0.0.1", chardev.local_addr().unwrap().port()))).await;
     assert!(matches!(error, Err(OpenError::NoPort { .. })));
+}
+
+/// What is wrong with the address is wrong with all its ports.
+#[tokio::test]
+async fn other_ports_are_tried_only_where_one_is_taken() {
+    let nowhere = range("192.0.2.1", 1, Some(65535));
+    let mut opening = Box::pin(open(SocketOptions::server(nowhere).insecure(true)));
+    // Without letting anybody else have a turn.
+    let opened = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await;
+    assert!(matches!(opened, Poll::Ready(Err(OpenError::BindTcp { .. }))), "{opened:?}");
+}
+
+/// Time is paused: it passes only if somebody waits for a timer.
+#[tokio::test(start_paused = true)]
+async fn who_was_reset_before_it_was_accepted_holds_up_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let given = Address::Fd { fd: listener.into(), name: "7".into() };
+    for address in [address("127.0.0.1", 0), given] {
+        let options = Backend::Socket(SocketOptions::server(address));
+        let chardev = Arc::new(Chardev::open("c", options, 64).await.unwrap());
+        let local = chardev.local_addr().unwrap();
+        let mut front_end = chardev.front_end(64).unwrap();
+        for _ in 0..40 {
+            let socket = TcpStream::connect(local).unwrap();
+            rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+        }
+        let honest = TcpStream::connect(local).unwrap();
+        let before = Instant::now();
+        let peer = loop {
+            let connection = front_end.next().await.unwrap();
+            if connection.peer().description == format!("tcp:{}", honest.local_addr().unwrap()) {
+                break connection;
+            }
+        };
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        drop(peer);
+    }
 }
 
 #[tokio::test]
