@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use crate::connection::Peer;
@@ -22,8 +23,28 @@ pub(crate) enum Target {
     Tcp(crate::tcp::TcpAddress),
 }
 
+/// How long one attempt may take. A listener whose backlog is full, or a host that does not answer, could make it last for
+/// minutes or for ever, and whoever asked for it keeps a place at a monitor until it ends.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(10);
+
 impl Target {
+    /// Makes one attempt, of 10 s at most.
     pub(crate) async fn connect(&self) -> Result<(Stream, Peer), OpenError> {
+        let attempt = tokio::time::timeout(LONGEST_ATTEMPT, self.attempt()).await;
+        attempt.unwrap_or_else(|_| {
+            Err(OpenError::Connect { address: self.text(), source: Errno::TIMEDOUT.into() })
+        })
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Unix { path, .. } => path.display().to_string(),
+            #[cfg(feature = "tcp")]
+            Self::Tcp(address) => address.text(),
+        }
+    }
+
+    async fn attempt(&self) -> Result<(Stream, Peer), OpenError> {
         match self {
             Self::Unix { path, abstract_name, tight } => {
                 let name = Name { path, abstract_name: *abstract_name, tight: *tight };

@@ -66,6 +66,19 @@ async fn tries_at_the_interval_and_again_after_a_disconnect() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_that_stays_full_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let server = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&server, 0).unwrap();
+    let _first = open(&path, None).await.unwrap(); // fills it
+    let start = Instant::now();
+    let error = open(&path, None).await.unwrap_err();
+    let text = format!("Failed to connect to '{}': Connection timed out", path.display());
+    assert_eq!((error.to_string(), start.elapsed().as_secs()), (text, 10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_backlog_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
