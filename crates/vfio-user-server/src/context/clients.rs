@@ -12,8 +12,9 @@ use super::poller::Token;
 use super::{Context, Event, State};
 use crate::protocol::{Channel, Session, SessionLimits};
 
-/// Clients accepted, and refused, per turn.
-const MAX_ACCEPTS: usize = 16;
+/// Clients accepted, and refused, per turn: each takes as long as many an access of another's on the same thread, and
+/// anybody who can reach the socket can make any number of them.
+const MAX_ACCEPTS: usize = 1;
 /// How long accepting pauses when there is no room for another descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
