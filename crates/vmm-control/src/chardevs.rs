@@ -33,6 +33,9 @@ pub enum ChardevError {
     /// Another `chardev-add` waits for a client.
     #[error("another chardev waits for its client already; give wait=off, or remove that one")]
     Waiting,
+    /// Clients can add no more.
+    #[error("There are {0} chardevs already: remove some")]
+    TooMany(usize),
     /// The plane has been closed.
     #[error("there are no more chardevs: the monitors are closed")]
     Closed,
@@ -84,7 +87,7 @@ impl Chardevs {
     /// # Errors
     /// When the id is taken or the plane is closed.
     pub fn insert(&self, chardev: Arc<Chardev>) -> Result<(), ChardevError> {
-        self.reserve(chardev.id())?.fill(chardev).map(drop)
+        self.reserve(chardev.id(), usize::MAX)?.fill(chardev).map(drop)
     }
 
     /// Registers a chardev, unless it is this very one that has the id.
@@ -95,8 +98,8 @@ impl Chardevs {
         }
     }
 
-    /// Takes an id for a chardev that is about to be opened.
-    pub(crate) fn reserve(&self, id: &str) -> Result<Reservation<'_>, ChardevError> {
+    /// Takes an id for a chardev that is about to be opened, unless there are `most` already.
+    pub(crate) fn reserve(&self, id: &str, most: usize) -> Result<Reservation<'_>, ChardevError> {
         let mut state = self.lock();
         if state.closed {
             return Err(ChardevError::Closed);
@@ -105,6 +108,10 @@ impl Chardevs {
             || state.reserved.iter().any(|reserved| &**reserved == id)
         {
             return Err(ChardevError::Exists(id.to_owned()));
+        }
+        let there_are = state.entries.len() + state.reserved.len();
+        if there_are >= most {
+            return Err(ChardevError::TooMany(there_are));
         }
         let id: Arc<str> = id.into();
         state.reserved.push(id.clone());
@@ -279,11 +286,14 @@ mod tests {
     #[tokio::test]
     async fn a_reservation_keeps_its_id() {
         let chardevs = Chardevs::default();
-        let reservation = chardevs.reserve("a").unwrap();
+        let reservation = chardevs.reserve("a", 1).unwrap();
         assert!(chardevs.get("a").is_none() && chardevs.list().is_empty());
-        assert!(matches!(chardevs.reserve("a"), Err(ChardevError::Exists(_))));
+        assert!(matches!(chardevs.reserve("a", 1), Err(ChardevError::Exists(_))));
+        assert!(matches!(chardevs.reserve("b", 1), Err(ChardevError::TooMany(1))));
         drop(reservation);
-        let presence = chardevs.reserve("a").unwrap().fill(null("a").await).unwrap();
+        let presence = chardevs.reserve("a", 1).unwrap().fill(null("a").await).unwrap();
+        assert!(matches!(chardevs.reserve("b", 1), Err(ChardevError::TooMany(1))));
+        chardevs.insert(null("b").await).unwrap(); // the program's own
         chardevs.remove("a").unwrap();
         presence.ended().await;
     }
@@ -311,8 +321,8 @@ mod tests {
     #[tokio::test]
     async fn closed_is_closed() {
         let chardevs = Chardevs::default();
-        let presence = chardevs.reserve("a").unwrap().fill(null("a").await).unwrap();
-        let reservation = chardevs.reserve("b").unwrap();
+        let presence = chardevs.reserve("a", 2).unwrap().fill(null("a").await).unwrap();
+        let reservation = chardevs.reserve("b", 2).unwrap();
         chardevs.close();
         presence.ended().await;
         assert!(chardevs.list().is_empty() && chardevs.in_query_order().is_empty());

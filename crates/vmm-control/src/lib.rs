@@ -57,6 +57,7 @@
 extern crate self as vmm_control;
 
 mod access;
+mod bounds;
 mod builder;
 mod chardevs;
 mod commands;

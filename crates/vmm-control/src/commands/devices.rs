@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::objects::{complete, is_identifier, remove};
 use super::qom::{device_not_found, permit_type};
+use crate::bounds;
 use crate::keyval;
 use crate::objects::{ClassKind, Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
@@ -75,7 +76,10 @@ fn device_add(plane: &Arc<Shared>) -> Command {
 async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> CommandResult<()> {
     let objects = &plane.objects;
     let id = match arguments.remove("id") {
-        Some(Value::String(id)) if is_identifier(&id) => Some(id),
+        Some(Value::String(id)) if is_identifier(&id) => {
+            bounds::name("id", &id)?;
+            Some(id)
+        }
         Some(Value::String(_)) => {
             return Err(CommandError::generic("Parameter 'id' expects an identifier"));
         }
@@ -94,6 +98,7 @@ async fn add(plane: &Arc<Shared>, context: Context, mut arguments: Object) -> Co
     if let Some(id) = id.as_ref().filter(|id| parent.child(id).is_some()) {
         return Err(CommandError::generic(format!("Duplicate device ID '{id}'")));
     }
+    bounds::number("devices", parent.child_count())?;
     let mut parts = Parts::new(properties(ty, &arguments)?);
     let make = ty.decode(&mut parts)?;
     parts.finish()?;

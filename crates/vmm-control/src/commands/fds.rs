@@ -8,13 +8,14 @@ use qmp_command::{Command, CommandError, CommandResult, Context, QapiType};
 use qmp_monitor::QmpSession;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 use crate::plane::Shared;
 
 /// The name of an fd.
 #[derive(Debug, Deserialize, QapiType)]
 #[qapi(name = "q_obj_getfd-arg")]
 struct FdName {
-    /// Anything that does not start with a digit.
+    /// Anything that does not start with a digit, of 1024 bytes at most.
     fdname: String,
 }
 
@@ -121,6 +122,7 @@ pub(crate) fn name_fd(context: &Context, name: &str) -> CommandResult<()> {
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(CommandError::generic("Parameter 'fdname' expects a name not starting with a digit"));
     }
+    bounds::name("fdname", name)?;
     match session(context)?.named_fds().insert(name, fd) {
         Ok(replaced) => {
             drop(replaced);

@@ -9,6 +9,7 @@ use qmp_protocol::Object;
 use serde::Deserialize;
 
 use super::qom::permit_type;
+use crate::bounds;
 use crate::objects::{AttachError, Creation, Node, ObjectType, Objects};
 use crate::plane::{PlaneHandle, Shared};
 use crate::reserve;
@@ -110,6 +111,8 @@ async fn add(plane: &Arc<Shared>, context: Context, arguments: Object) -> Comman
     if !is_identifier(&id) {
         return Err(CommandError::generic("Parameter 'id' expects an identifier"));
     }
+    bounds::name("id", &id)?;
+    bounds::number("objects", objects.user_created_count())?;
     let creation = Creation::new(&id, format!("/objects/{id}"), context, PlaneHandle::of(plane));
     let object = make(&creation)?;
     let parent = objects.objects()?;

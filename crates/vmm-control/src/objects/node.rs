@@ -49,6 +49,10 @@ impl Node {
         state.order.iter().filter_map(|name| state.children.get(name).cloned()).collect()
     }
 
+    pub(crate) fn child_count(&self) -> usize {
+        self.lock().children.len()
+    }
+
     /// Puts a child here. `false` when its name is taken, or this is being removed.
     pub(crate) fn attach(&self, child: Arc<Node>) -> bool {
         let name: Arc<str> = child.name().into();

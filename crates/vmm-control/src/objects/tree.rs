@@ -141,6 +141,10 @@ impl Objects {
         self.root.child("objects").map(|node| node.children()).unwrap_or_default()
     }
 
+    pub(crate) fn user_created_count(&self) -> usize {
+        self.root.child("objects").map_or(0, |node| node.child_count())
+    }
+
     /// The user-created object of this id.
     pub(crate) fn user_created_one(&self, id: &str) -> Option<Arc<Node>> {
         self.root.child("objects")?.child(id)

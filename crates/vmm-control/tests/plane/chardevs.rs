@@ -389,3 +389,40 @@ async fn a_plane_that_is_gone_leaves_no_socket() {
     let late = Arc::new(Chardev::open("late", Backend::Null, 1).await.unwrap());
     assert_eq!(handle.chardevs().insert(late), Err(ChardevError::Closed));
 }
+
+/// QEMU has no such bounds.
+#[tokio::test]
+async fn there_are_bounds_for_clients() {
+    let (plane, dir) = (plane(), directory());
+    let session = plane.connect();
+    let long = add(&session, &"c".repeat(1025), "null", json!({})).await;
+    assert_eq!(long, error("Parameter 'id' expects at most 1024 bytes"));
+    let users = json!({"server": true, "allowed-uids": vec![0; 1025]});
+    let listed = add_unix(&session, "s", &dir.path().join("s"), users).await;
+    assert_eq!(listed, error("Failed to add chardev 's': Parameter 'allowed-uids' expects at most 1024 ids"));
+    for number in 0..4096 {
+        assert_eq!(add(&session, &format!("c{number}"), "null", json!({})).await, json!({}));
+    }
+    let more = add(&session, "more", "null", json!({})).await;
+    assert_eq!(more, error("There are 4096 chardevs already: remove some"));
+    assert_eq!(ask(&session, "chardev-remove", json!({"id": "c7"})).await, json!({}));
+    assert_eq!(add(&session, "more", "null", json!({})).await, json!({}));
+}
+
+/// What cannot be an address is not kept for trying again and again.
+#[tokio::test]
+async fn addresses_that_are_too_long() {
+    let plane = plane();
+    let session = plane.connect();
+    let again = || json!({"server": false, "reconnect": 1});
+    let path = "p".repeat(1 << 20);
+    let refused = add_unix(&session, "s", Path::new(&path), again()).await;
+    assert!(refused.as_str().unwrap().ends_with("is too long (at most 107 bytes)"));
+    #[cfg(feature = "tcp")]
+    {
+        let mut more = again();
+        more["addr"] = json!({"type": "inet", "data": {"host": path, "port": "1"}});
+        let refused = add(&session, "s", "socket", more).await;
+        assert!(refused.as_str().unwrap().ends_with("Name or service not known"));
+    }
+}

@@ -75,7 +75,9 @@ async fn properties_are_texts_with_the_meaning_of_their_types() {
     );
     // Numbers are as good as texts.
     assert_eq!(add(json!({"driver": "x-bell", "volume": 3})).await, json!({}));
+    let long = "b".repeat(1025);
     for (wrong, text) in [
+        (json!({"driver": "x-bell", "id": long}), "Parameter 'id' expects at most 1024 bytes"),
         (json!({"driver": "x-bell", "id": "b"}), "Duplicate device ID 'b'"),
         (json!({"driver": "x-bell", "id": "1"}), "Parameter 'id' expects an identifier"),
         (json!({"driver": "x-bell", "nope": 1}), "Property 'x-bell.nope' not found"),

@@ -53,6 +53,12 @@ async fn getfd_takes_the_first_fd_whatever_it_says_then() {
         "GenericError: Parameter 'fdname' expects a name not starting with a digit"
     );
     assert_eq!(reader.read(&mut [0]).unwrap(), 0, "an fd that gets no name is closed");
+    assert_eq!(
+        ask_with(&session, "getfd", json!({"fdname": "t".repeat(1025)}), vec![null()]).await,
+        "GenericError: Parameter 'fdname' expects at most 1024 bytes"
+    );
+    let longest = json!({"fdname": "t".repeat(1024)});
+    assert_eq!(ask_with(&session, "getfd", longest, vec![null()]).await, json!({}));
     assert_eq!(ask(&session, "getfd", ()).await, "GenericError: Parameter 'fdname' is missing");
     assert_eq!(ask_with(&session, "getfd", json!({"fdname": ""}), vec![null()]).await, json!({}));
 }

@@ -447,3 +447,25 @@ async fn what_would_have_no_effect_on_memory_is_refused() {
     let size = "GenericError: cannot change property size of memory-backend-ram ";
     assert_eq!(set(&session, "m", "size", json!(8192)).await, size);
 }
+
+/// QEMU has no such bounds.
+#[tokio::test]
+async fn there_are_bounds_for_clients() {
+    let (plane, session, shop) = with_dials();
+    let add = |id: String| ask(&session, "object-add", json!({"qom-type": "x-dial", "id": id, "level": 1}));
+    assert_eq!(add("d".repeat(1025)).await, "GenericError: Parameter 'id' expects at most 1024 bytes");
+    assert_eq!(add("d".repeat(1024)).await, json!({}));
+    for number in 1..4096 {
+        assert_eq!(add(format!("d{number}")).await, json!({}));
+    }
+    assert_eq!(add("more".to_owned()).await, "GenericError: There are 4096 objects already: remove some");
+    assert_eq!(shop.alive.load(Ordering::Relaxed), 4096);
+    assert_eq!(ask(&session, "object-del", json!({"id": "d1"})).await, json!({}));
+    assert_eq!(add("more".to_owned()).await, json!({}));
+    let monitor =
+        json!({"qom-type": "monitor-qmp", "id": "m", "chardev": "c", "allowed-uids": vec![0; 1025]});
+    ask(&session, "object-del", json!({"id": "more"})).await;
+    let long = "GenericError: Parameter 'allowed-uids' expects at most 1024 ids";
+    assert_eq!(ask(&session, "object-add", monitor).await, long);
+    drop(plane);
+}

@@ -9,6 +9,7 @@ use chardev::{Address, Allowed, Backend, FileOptions, LogOptions, SocketOptions}
 use qmp_command::{CommandError, CommandResult, QapiType};
 use serde::Deserialize;
 
+use crate::bounds;
 #[cfg(feature = "tcp")]
 use crate::socket_address::InetSocketAddress;
 use crate::socket_address::{SocketAddressType, StringValue, UnixSocketAddress};
@@ -253,6 +254,8 @@ impl ChardevSocket {
     ) -> CommandResult<SocketOptions> {
         let server = self.server.unwrap_or(true);
         self.check(server)?;
+        bounds::list("allowed-uids", self.allowed_uids.as_ref())?;
+        bounds::list("allowed-gids", self.allowed_gids.as_ref())?;
         let address = self.addr.address(take_fd)?;
         // QEMU takes what is below 0 for 0.
         let seconds = self.reconnect.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);

@@ -12,6 +12,7 @@ use self::backend::{ChardevBackend, Meaning};
 use super::fds::{reachable, take_named};
 use super::qom::permit_type;
 use crate::access;
+use crate::bounds;
 use crate::plane::Shared;
 use crate::reserve;
 
@@ -22,7 +23,7 @@ const BACKLOG: u32 = 128;
 #[derive(Debug, Deserialize, QapiType)]
 #[qapi(name = "q_obj_chardev-add-arg")]
 struct ChardevAdd {
-    /// Its id: anything that is not taken.
+    /// Its id: anything that is not taken, of 1024 bytes at most.
     id: String,
     /// What it is.
     backend: ChardevBackend,
@@ -85,8 +86,9 @@ fn chardev_add(plane: &Arc<Shared>) -> Command {
 
 /// Opens a chardev and registers it. What fails leaves nothing behind.
 async fn add(plane: &Shared, context: &Context, id: &str, backend: ChardevBackend) -> CommandResult<()> {
+    bounds::name("id", id)?;
     reserve::check(plane)?;
-    let reservation = plane.chardevs.reserve(id)?;
+    let reservation = plane.chardevs.reserve(id, bounds::MOST)?;
     let failed = |why: String| CommandError::generic(format!("Failed to add chardev '{id}': {why}"));
     let Meaning { backend, log, wait } =
         backend.meaning(|name| take_named(context, name)).map_err(|error| failed(error.to_string()))?;

@@ -11,6 +11,7 @@ use qmp_command::{CommandError, CommandResult, Context, QapiType};
 use qmp_monitor::{MonitorConfig, NamedFdsScope};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 use crate::chardevs::Chardevs;
 use crate::commands::permit_type;
 use crate::monitors::{Mark, MonitorError, Monitors};
@@ -210,6 +211,8 @@ impl Parts {
         chardevs: &Arc<Chardevs>,
         limits: &Limits<'_>,
     ) -> CommandResult<Self> {
+        bounds::list("allowed-uids", limits.allowed_uids)?;
+        bounds::list("allowed-gids", limits.allowed_gids)?;
         // Before this one stands there itself.
         monitors.show();
         Ok(Self {

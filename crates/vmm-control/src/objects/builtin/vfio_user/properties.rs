@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use vfio_user_server::context::Listen;
 use vfio_user_server::dma::DmaPolicy;
 
+use crate::bounds;
 use crate::commands::take_named;
 use crate::socket_address::{SocketAddress, StringValue, UnixSocketAddress};
 
@@ -61,6 +62,8 @@ pub struct VfioUserServerProperties {
 impl VfioUserServerProperties {
     /// What can be said before anything is touched.
     pub(super) fn check(&self) -> CommandResult<()> {
+        bounds::list("allowed-uids", self.allowed_uids.as_ref())?;
+        bounds::list("allowed-gids", self.allowed_gids.as_ref())?;
         match &self.socket {
             #[cfg(feature = "tcp")]
             SocketAddress::Inet(_) => Err(CommandError::generic("vfu: Unsupported socket type - inet")),
