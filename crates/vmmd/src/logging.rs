@@ -10,6 +10,8 @@
 //! `main` calls [`init`] once. [`subscriber`] is the same without the global part.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -46,6 +48,9 @@ pub enum LogError {
 /// Lines that may wait to be written. Beyond that they are dropped.
 const WAITING_LINES: usize = 10_000;
 
+/// The bytes that they may have in all; likewise. What clients say can be in a line.
+const WAITING_BYTES: usize = 4 << 20;
+
 /// How long the end waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -57,12 +62,26 @@ enum Entry {
 
 /// Writes lines by way of the log's thread, and never waits for it.
 #[derive(Clone, Debug)]
-struct Lines(SyncSender<Entry>);
+struct Lines {
+    sender: SyncSender<Entry>,
+    /// The bytes of the lines that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Lines {
+    /// Says whether a line may wait too; then its bytes are counted.
+    fn admits(&self, bytes: usize) -> bool {
+        let more = |waiting: usize| waiting.checked_add(bytes).filter(|all| *all <= WAITING_BYTES);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Lost when too many wait.
-        let _ = self.0.try_send(Entry::Line(line.to_vec()));
+        // Lost when too many wait, or they are too long.
+        if self.admits(line.len()) && self.sender.try_send(Entry::Line(line.to_vec())).is_err() {
+            self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        }
         Ok(line.len())
     }
 
@@ -82,24 +101,27 @@ pub struct Log {
 impl Log {
     /// Starts the thread that writes to standard error.
     fn start() -> io::Result<Self> {
-        let (lines, entries) = sync_channel(WAITING_LINES);
+        let (sender, entries) = sync_channel(WAITING_LINES);
         let (done, written) = sync_channel(1);
+        let waiting = Arc::<AtomicUsize>::default();
+        let lines = Lines { sender, waiting: Arc::clone(&waiting) };
         std::thread::Builder::new().name("vmmd-log".into()).spawn(move || {
             sandbox::enter(Role::Log);
             while let Ok(Entry::Line(line)) = entries.recv() {
                 // Nobody is left to be told of a failure.
                 let _ = io::stderr().write_all(&line);
+                waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
             let _ = done.send(());
         })?;
-        Ok(Self { lines: Lines(lines), written })
+        Ok(Self { lines, written })
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         // A full channel says that nobody reads.
-        if self.lines.0.try_send(Entry::End).is_ok() {
+        if self.lines.sender.try_send(Entry::End).is_ok() {
             let _ = self.written.recv_timeout(LAST_LINES);
         }
     }
@@ -149,7 +171,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -174,6 +196,28 @@ mod tests {
         });
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes() {
+        let (sender, entries) = sync_channel(WAITING_LINES);
+        let mut lines = Lines { sender, waiting: Arc::default() };
+        let line = vec![b'x'; WAITING_BYTES / 4];
+        for _ in 0..6 {
+            assert_eq!(lines.write(&line).unwrap(), line.len());
+        }
+        assert_eq!(entries.try_iter().count(), 4);
+        // The thread has written one.
+        lines.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        for _ in 0..3 {
+            lines.write_all(&line).unwrap();
+        }
+        assert_eq!(entries.try_iter().count(), 1);
+        // One that cannot be sent is not counted.
+        drop(entries);
+        lines.waiting.store(0, Ordering::Relaxed);
+        lines.write_all(&line).unwrap();
+        assert_eq!(lines.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]
