@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use peer_admission::{Refusals, Told};
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_millis(10);
@@ -13,6 +14,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(crate) struct Backoff {
     until: Option<Instant>,
     last: Duration,
+    /// Failures that others can bring about at will, one after each success, are not all told.
+    told: Refusals,
 }
 
 impl Backoff {
@@ -24,10 +27,12 @@ impl Backoff {
         }
     }
 
-    /// Notes a failure: the next pause is twice the last, up to a second. The first of a row is logged as a warning.
+    /// Notes a failure: the next pause is twice the last, up to a second. The first of a row is logged as a warning, at most
+    /// once a second.
     pub(crate) fn failed(&mut self, id: &str, error: &io::Error) {
-        if self.last.is_zero() {
-            tracing::warn!(chardev = id, %error, "cannot accept a client, trying again");
+        let first = self.last.is_zero();
+        if let Some(Told { untold }) = first.then(|| self.told.refused(std::time::Instant::now())).flatten() {
+            tracing::warn!(chardev = id, %error, untold, "cannot accept a client, trying again");
         } else {
             tracing::debug!(chardev = id, %error, "still cannot accept a client");
         }

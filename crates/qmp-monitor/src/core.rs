@@ -15,6 +15,7 @@ use crate::budgets::{Budgets, Usage};
 use crate::events::EventHub;
 #[cfg(feature = "human")]
 use crate::human::Shell;
+use crate::quiet::Quiet;
 use crate::session::{Lane, SessionLimits};
 
 /// The capabilities that the greeting offers.
@@ -30,6 +31,8 @@ pub struct Core {
     /// Of names that sessions of a monitor share.
     pub(crate) shared_names: Bound,
     pub(crate) lane: Lane,
+    /// For lines about what sessions hold.
+    pub(crate) quiet: Quiet,
     pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
     #[cfg(feature = "human")]
@@ -73,6 +76,7 @@ impl Core {
             fds,
             shared_names: Bound::new(budgets.shared_names()),
             lane,
+            quiet: Quiet::default(),
             runtime,
             greetings,
             #[cfg(feature = "human")]

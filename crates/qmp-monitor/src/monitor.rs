@@ -20,13 +20,11 @@ use crate::core::Core;
 #[cfg(feature = "human")]
 use crate::human::HumanSession;
 use crate::places::Places;
+use crate::quiet::Quiet;
 use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
 
 /// What sessions have beyond their own time to end in, before the monitor stops waiting for them.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// At most one line about clients that were ended for being none, or gave way, goes to the log in this time.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The sessions of a monitor, for whoever lists them.
 type Sessions = Arc<Mutex<Vec<Weak<QmpSession>>>>;
@@ -335,30 +333,12 @@ async fn sleep_until(then: Option<Instant>) {
     }
 }
 
-/// Keeps what clients can bring about at will from filling the log.
-#[derive(Debug, Default)]
-struct Quiet(Mutex<(Option<Instant>, u64)>);
-
-impl Quiet {
-    /// Whether a line may be written, and how many were not since the last.
-    fn may_speak(&self) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, untold) = &mut *state;
-        let now = Instant::now();
-        if last.is_some_and(|last| now < last + QUIET) {
-            *untold += 1;
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(untold))
-    }
-}
-
 fn report(monitor: &str, state: &QmpSession, end: &End, quiet: &Quiet) {
     let (session, commands, errors) = (state.id(), state.commands_served(), state.errors());
-    let untold = if matches!(end, End::Foreign) { quiet.may_speak() } else { None };
-    if end.is_forced() || untold.is_some() {
-        tracing::warn!(monitor, session, commands, errors, peer = ?state.peer(), reason = %end, "a session was ended");
+    let untold = if end.is_forced() || matches!(end, End::Foreign) { quiet.may_speak() } else { None };
+    if let Some(untold) = untold {
+        let peer = state.peer();
+        tracing::warn!(monitor, session, commands, errors, ?peer, untold, reason = %end, "a session was ended");
     } else {
         tracing::debug!(monitor, session, commands, errors, reason = %end, "a session ended");
     }

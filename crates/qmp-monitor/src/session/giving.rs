@@ -17,6 +17,7 @@ use qmp_protocol::{Error, Malformed, Message, Request, Value};
 
 use super::input::Arrival;
 use super::{End, QmpSession, Session};
+use crate::quiet::Quiet;
 
 /// An id of up to so many bytes is kept with a request that is refused.
 const SMALL_ID: usize = 1024;
@@ -103,7 +104,7 @@ impl Session {
         }
         let running = [&self.running, &self.overtaking].into_iter().flatten().map(|running| &running.fds);
         let older = self.queue.iter().map(|queued| &queued.arrival.fds).chain(running);
-        give_fds(&self.state, self.input.fds(), older);
+        give_fds(&self.state, &self.core.quiet, self.input.fds(), older);
         gave
     }
 
@@ -114,18 +115,12 @@ impl Session {
                 self.doom(End::OverBudget);
             }
         } else if held.queue > held.input {
-            tracing::warn!(
-                session,
-                bytes,
-                "requests that waited were refused: the plane's budget of memory is used up"
-            );
+            let what = "requests that waited were refused: the plane's budget of memory is used up";
+            self.core.quiet.say(session, bytes, what);
             self.queue.iter_mut().for_each(Queued::refuse);
         } else if let Some(message) = self.input.framing().refuse_unfinished() {
-            tracing::warn!(
-                session,
-                bytes,
-                "unfinished input was refused: the plane's budget of memory is used up"
-            );
+            let what = "unfinished input was refused: the plane's budget of memory is used up";
+            self.core.quiet.say(session, bytes, what);
             self.accept(Arrival { message, fds: Default::default() }, cx);
         }
     }
@@ -141,8 +136,8 @@ impl Session {
         if admitted {
             self.holdings.memory.set(held.total() + bytes, held.running + bytes);
         } else {
-            let session = self.state.id();
-            tracing::warn!(session, bytes, "a request was refused: the plane's budget of memory is used up");
+            let what = "a request was refused: the plane's budget of memory is used up";
+            self.core.quiet.say(self.state.id(), bytes, what);
             self.holdings.memory.settle(held.total(), held.running);
         }
         admitted
@@ -152,6 +147,7 @@ impl Session {
 /// Closes what fds a session holds, as far as it is told to: first those that came with its messages, then those with names.
 pub(crate) fn give_fds<'a>(
     state: &QmpSession,
+    quiet: &Quiet,
     (pending, fds): (&'a PendingFds, &mut Holder),
     older: impl Iterator<Item = &'a PendingFds>,
 ) {
@@ -161,16 +157,12 @@ pub(crate) fn give_fds<'a>(
     let session = state.id();
     let closed = pending.refuse() + older.map(PendingFds::refuse).sum::<usize>();
     if closed > 0 {
-        tracing::warn!(
-            session,
-            closed,
-            "fds that came and were not taken were closed: clients hold too many"
-        );
+        quiet.say(session, closed, "fds that came and were not taken were closed: clients hold too many");
         fds.settle(0, 0);
     }
     if fds.is_told() {
         let named = state.named_fds().drain_charged(&fds.account());
-        tracing::warn!(session, closed = named.len(), "named fds were closed: clients hold too many");
+        quiet.say(session, named.len(), "named fds were closed: clients hold too many");
         drop(named);
         // Those that are left are in sets, or in somebody's hands.
         fds.settle(0, fds.held());
