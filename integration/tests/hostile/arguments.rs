@@ -1,6 +1,5 @@
 //! Commands with arguments that nobody in his right mind would give.
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 use vmm_integration::client::Client;
 
 use crate::frame::{Stage, attack, done};
-use crate::tools::{file_on, listener_on, monitor_on, pipe_on};
+use crate::tools::{client_of, file_on, full_listener, listener_on, monitor_on, pipe_on};
 
 /// Makes it if it can be made, has a monitor write into it, and removes it.
 fn try_out(client: &mut Client, mut arguments: Value) -> bool {
@@ -133,24 +132,28 @@ fn sockets_to_nowhere() {
 fn a_socket_whose_backlog_is_full() {
     attack(|scene| {
         let path = scene.path("full.sock");
-        let listener =
-            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None)
-                .unwrap();
-        let address = rustix::net::SocketAddrUnix::new(&*path).unwrap();
-        rustix::net::bind(&listener, &address).unwrap();
-        rustix::net::listen(&listener, 0).unwrap();
-        let _in_the_queue = UnixStream::connect(&path).unwrap();
+        let full = full_listener(&path);
         let mut client = scene.client();
-        let addr = json!({"type": "unix", "data": {"path": path}});
-        let data = json!({"addr": addr, "server": false});
-        let add = json!({"execute": "chardev-add", "arguments":
-            {"id": "waits", "backend": {"type": "socket", "data": data}}});
-        client.send(add.to_string());
+        client.send(json!({"execute": "chardev-add", "arguments": client_of("waits", &path)}).to_string());
         scene.hold();
         // Once nobody listens, it is refused, and ends.
-        drop(listener);
+        drop(full);
         client.reply();
         let _ = client.call("chardev-remove", json!({"id": "waits"}));
+    });
+}
+
+/// Each of 65,535 ports would fail for the same reason.
+#[test]
+fn a_range_of_all_ports_of_an_address_of_somebody_elses() {
+    attack(|scene| {
+        let mut client = scene.client();
+        let addr = json!({"type": "inet", "data": {"host": "192.0.2.1", "port": "1", "to": 65535}});
+        let data = json!({"addr": addr, "server": true, "wait": false, "insecure": true});
+        for _ in 0..20 {
+            assert!(!try_out(&mut client, json!({"backend": {"type": "socket", "data": data}})));
+        }
+        scene.hold();
     });
 }
 
@@ -239,7 +242,20 @@ fn an_id_of_a_megabyte() {
             let reply = client.reply();
             assert!(reply.get("error").is_some(), "{}: {reply}", command["execute"]);
         }
-        // It is well-formed.
+        // These are well-formed, but nothing is kept that is that long.
+        let null = vmm_integration::wire::dev_null().unwrap();
+        for round in 0..20 {
+            let id = format!("{id}{round}");
+            let refused = [
+                client.call("object-add", json!({"qom-type": "iothread", "id": id})),
+                client.call("chardev-add", json!({"id": id, "backend": {"type": "null", "data": {}}})),
+                client.getfd(&id, &null),
+            ];
+            for refused in refused {
+                assert!(refused.unwrap_err().to_string().contains("at most 1024 bytes"));
+            }
+        }
+        let id = "i".repeat(1024);
         done(&mut client, "object-add", json!({"qom-type": "iothread", "id": id}));
         client.run("query-iothreads");
         done(&mut client, "object-del", json!({"id": id}));

@@ -8,10 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
+use serde_json::json;
 use vmm_integration::client::Client;
 use vmm_integration::{LIMIT, poll_until};
 
 use crate::frame::{Scene, Stage, attack};
+use crate::tools::{Again, client_of, full_listener};
 
 /// A user and a group that nobody is listed as.
 pub(crate) const STRANGER: (u32, u32) = (61_700, 61_700);
@@ -122,6 +124,47 @@ fn a_monitor_full_of_one_users_sessions() {
             scene.client().run("query-name");
             scene.hold();
             drop(greedy);
+        }
+    });
+}
+
+/// A session ends when its command has, which these would have none of. (It takes ten seconds.)
+#[test]
+fn a_monitor_full_of_commands_that_would_never_end() {
+    let stage = Stage { options: "max-clients=8", ..Stage::default() };
+    stage.attack(|scene| {
+        let path = scene.path("full.sock");
+        let full = full_listener(&path);
+        for number in 0..7 {
+            let add = client_of(&format!("never{number}"), &path);
+            let mut client = scene.client();
+            client.send(json!({"execute": "chardev-add", "arguments": add}).to_string());
+        }
+        // They have left; and somebody comes.
+        scene.client().run("query-name");
+        scene.hold();
+        drop(full);
+    });
+}
+
+/// Who may not connect, and does so as fast as it goes.
+#[test]
+fn a_flood_of_refused_connections() {
+    let stage = Stage { options: "allowed-uids=0,allowed-uids=61800", ..Stage::default() };
+    stage.attack(|scene| {
+        if others_can_be_had(scene) {
+            let path = scene.socket();
+            let flood = Again::and_again(move || {
+                // Of this thread alone.
+                let (uid, gid) = (Uid::from_raw(STRANGER.0), Gid::from_raw(STRANGER.1));
+                set_thread_res_gid(gid, gid, gid).unwrap();
+                set_thread_res_uid(uid, uid, uid).unwrap();
+                drop(UnixStream::connect(&path));
+            });
+            for _ in 0..5 {
+                scene.hold();
+            }
+            drop(flood);
         }
     });
 }

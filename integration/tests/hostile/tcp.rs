@@ -1,13 +1,13 @@
 //! TCP: who comes by network, or by a browser.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use vmm_integration::LIMIT;
 
-use crate::frame::{Scene, Stage};
-use crate::tools::Again;
+use crate::frame::{Scene, Stage, done};
+use crate::tools::{Again, monitor_on, socket_of_fd, without_monitor};
 
 const TCP: Stage = Stage {
     extra: &[
@@ -37,6 +37,27 @@ fn connect(address: SocketAddr) -> TcpStream {
     socket
 }
 
+/// Somebody who means no harm is not held up by those who do. (The usual is a fraction of a millisecond.)
+fn an_honest_client_is_served(address: SocketAddr) {
+    let start = Instant::now();
+    let mut honest = connect(address);
+    honest.write_all(br#"{"execute": "qmp_capabilities"}"#).unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"{\"return\": {}}\r\n") {
+        let mut byte = [0];
+        honest.read_exact(&mut byte).unwrap();
+        said.extend(byte);
+    }
+    let waited = start.elapsed();
+    // A full backlog may have cost it a second twice.
+    assert!(waited < Duration::from_secs(5), "it waited {waited:?}");
+}
+
+/// Reset as it is closed, so that no port stays behind.
+fn reset(socket: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+}
+
 /// All that comes until the end, whatever kind of end it is.
 fn rest(mut socket: TcpStream) -> String {
     let mut all = Vec::new();
@@ -51,6 +72,7 @@ fn scans_the_port() {
         for _ in 0..300 {
             drop(connect(address));
         }
+        an_honest_client_is_served(address);
         scene.hold();
     });
 }
@@ -64,9 +86,33 @@ fn resets_the_connection() {
             if round % 2 == 0 {
                 socket.write_all(br#"{"execute": "qmp_capabilities"}{"execute": "query-commands"}"#).unwrap();
             }
-            rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+            reset(socket);
         }
+        an_honest_client_is_served(address);
         scene.hold();
+    });
+}
+
+/// Those that are reset before they are accepted are accepted all the same; also from a socket that somebody passed.
+#[test]
+fn resets_in_the_backlog() {
+    TCP.attack(|scene| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let passed = listener.local_addr().unwrap();
+        let mut client = scene.client();
+        client.getfd("passed", &listener.into()).unwrap();
+        done(&mut client, "chardev-add", socket_of_fd("passed", "passed", true));
+        done(&mut client, "object-add", monitor_on("m", "passed"));
+        for address in [address(scene), passed] {
+            for _ in 0..3 {
+                // All at once, so that many of them are there before the first is accepted.
+                let sockets: Vec<_> = (0..40).map(|_| connect(address)).collect();
+                sockets.into_iter().for_each(reset);
+                an_honest_client_is_served(address);
+            }
+            scene.hold();
+        }
+        without_monitor(&mut client, "m", "passed");
     });
 }
 
@@ -102,12 +148,11 @@ fn a_storm_of_connections() {
     TCP.attack(|scene| {
         let address = address(scene);
         let storm = Again::and_again(move || {
-            let socket = connect(address);
-            // Reset, so that no port stays behind.
-            let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+            reset(connect(address));
         });
         for _ in 0..5 {
             scene.hold();
+            an_honest_client_is_served(address);
         }
         drop(storm);
     });

@@ -136,6 +136,22 @@ pub(crate) fn listener_on(id: &str, path: &str) -> Value {
     json!({"id": id, "backend": {"type": "socket", "data": {"addr": addr, "server": true, "wait": false}}})
 }
 
+/// `chardev-add`'s arguments for a client of the socket at this path.
+pub(crate) fn client_of(id: &str, path: &str) -> Value {
+    let addr = json!({"type": "unix", "data": {"path": path}});
+    json!({"id": id, "backend": {"type": "socket", "data": {"addr": addr, "server": false}}})
+}
+
+/// Somebody who listens at this path, never accepts, and whose backlog is full: who connects now waits.
+pub(crate) fn full_listener(path: &str) -> (OwnedFd, UnixStream) {
+    use rustix::net::{AddressFamily, SocketType};
+    let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&listener, &rustix::net::SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let in_the_queue = UnixStream::connect(path).unwrap();
+    (listener, in_the_queue)
+}
+
 /// `chardev-add`'s arguments for a pipe.
 pub(crate) fn pipe_on(id: &str, path: &str) -> Value {
     json!({"id": id, "backend": {"type": "pipe", "data": {"device": path}}})

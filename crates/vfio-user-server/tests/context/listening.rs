@@ -96,6 +96,22 @@ fn only_allowed_users_get_in() {
     Client::silent(&house.path).wait_closed();
 }
 
+/// Others on the same iothread have their turn after each.
+#[test]
+fn one_client_is_refused_in_a_turn() {
+    let uid = rustix::process::getuid().as_raw();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let builder = Context::builder(device().0).allowed_uids([uid + 1]);
+    let mut context = builder.listen(Listen::Path(path.clone())).map_err(|(error, _)| error).unwrap();
+    let _clients: Vec<_> = (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let handle = context.handle();
+    for refused in 1..=5 {
+        context.turn();
+        assert_eq!(handle.stats().refused, refused);
+    }
+}
+
 /// Its giver makes it blocking and takes clients away, then shuts it down. The iothread goes on.
 #[test]
 fn a_givers_tricks_with_a_listener_hold_up_nobody() {
