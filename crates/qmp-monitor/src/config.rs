@@ -57,7 +57,6 @@ pub struct MonitorConfig {
     /// Whether a TCP client that is none is hung up on: one that makes an error in its JSON before it has negotiated or,
     /// at a human monitor, begins with an HTTP request or a TLS handshake. A browser is made to send such by any page.
     pub strict: bool,
-    pub(crate) local_apart: bool,
     pub(crate) on_idle: Option<OnIdle>,
 }
 
@@ -73,7 +72,6 @@ impl MonitorConfig {
             allowed_uids: None,
             allowed_gids: None,
             strict: true,
-            local_apart: false,
             on_idle: None,
         }
     }
@@ -124,14 +122,6 @@ impl MonitorConfig {
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
-        self
-    }
-
-    /// Takes each address of this host for a host of its own. For tests of who gives way to whom.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn local_addresses_apart(mut self) -> Self {
-        self.local_apart = true;
         self
     }
 

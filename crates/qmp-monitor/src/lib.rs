@@ -6,6 +6,8 @@
 //! [`LocalSession`] is the process's own.
 
 mod admission;
+#[cfg(all(test, feature = "human"))]
+mod admission_tests;
 mod budgets;
 mod capabilities;
 mod config;

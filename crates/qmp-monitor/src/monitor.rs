@@ -78,7 +78,7 @@ impl Monitor {
             policy: config.policy.clone(),
             closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
-            places: Places::new(&mut front_end, config.local_apart),
+            places: Places::new(&mut front_end),
             quiet: Arc::default(),
         };
         let task = core.runtime.spawn(serving.run(front_end, stopped));
@@ -190,7 +190,7 @@ impl Serving {
     fn serve(&mut self, connection: Connection) {
         let peer = connection.peer();
         let credentials = peer.credentials.map(|c| Peer { pid: c.pid, uid: c.uid, gid: c.gid });
-        let holder = self.places.holder(&connection);
+        let holder = Holder::of(&connection);
         // Only TCP lets in whoever a browser can be made to connect.
         let strict = self.strict && peer.ip.is_some();
         let mode = match self.mode {

@@ -29,8 +29,6 @@ struct Seated {
 /// Those who have places and those who wait.
 pub(crate) struct Places {
     max: usize,
-    /// See [`Holder::of`].
-    local_apart: bool,
     seated: Vec<Seated>,
     waiting: VecDeque<Connection>,
     /// One was turned away or has gone: the next client is looked at after this.
@@ -48,21 +46,10 @@ pub(crate) struct Settled {
 
 impl Places {
     /// The places of a front end, which gets a waiting room if it serves several.
-    pub(crate) fn new(front_end: &mut FrontEnd, local_apart: bool) -> Self {
+    pub(crate) fn new(front_end: &mut FrontEnd) -> Self {
         // One more, to see who is to be turned away.
         front_end.add_waiting_room(ROOM + 1);
-        Self {
-            max: front_end.max_clients(),
-            local_apart,
-            seated: Vec::new(),
-            waiting: VecDeque::new(),
-            pause: None,
-        }
-    }
-
-    /// Whose a connection is.
-    pub(crate) fn holder(&self, connection: &Connection) -> Holder {
-        Holder::of(connection, self.local_apart)
+        Self { max: front_end.max_clients(), seated: Vec::new(), waiting: VecDeque::new(), pause: None }
     }
 
     /// How many wait.
@@ -142,7 +129,7 @@ impl Places {
     }
 
     fn waiters(&self) -> Vec<Holder> {
-        self.waiting.iter().map(|connection| self.holder(connection)).collect()
+        self.waiting.iter().map(Holder::of).collect()
     }
 
     /// Whoever hangs up before it was greeted wants no answer, and who has ended its side without a word has no question.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::*;
+use super::support::*;
 
 /// How long a session that has not begun is safe.
 const SPARED: Duration = Duration::from_millis(500);
@@ -157,8 +157,8 @@ async fn who_waits_is_the_next_monitors() {
     quiet().await;
     fixture.monitor.take().unwrap().detach().await;
     let front_end = fixture.chardev.front_end(4).unwrap();
-    let config = qmp_monitor::MonitorConfig::new("next");
-    let next = qmp_monitor::Monitor::start(fixture.core.clone(), &config, front_end);
+    let config = crate::MonitorConfig::new("next");
+    let next = crate::Monitor::start(fixture.core.clone(), &config, front_end);
     third.until("\r\n").await;
     one.until("\r\n").await;
     next.close().await;

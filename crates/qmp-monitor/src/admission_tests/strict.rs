@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
-use crate::support::*;
+use super::support::*;
 
 const COMMANDS: &str =
     "{\"execute\":\"qmp_capabilities\"}\r\n{\"execute\":\"touch\"}\r\n{\"execute\":\"touch\"}\r\n";

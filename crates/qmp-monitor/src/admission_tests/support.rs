@@ -1,4 +1,4 @@
-//! A monitor on TCP, where each of this host's addresses is made a holder of its own: 127.0.0.1, 127.0.0.2 and so on.
+//! A monitor on TCP, where each of this host's addresses is a holder of its own (`Holder::of`): 127.0.0.1, 127.0.0.2 and so on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use chardev::{Address, Backend, Chardev, SocketOptions};
 use qmp_command::{Command, Context, Router};
-use qmp_monitor::human::{Answer, Shell};
-use qmp_monitor::{Core, EventHub, EventSpec, Monitor, MonitorConfig, SessionLimits, qmp_capabilities};
 use qmp_protocol::Version;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+
+use crate::human::{Answer, Shell};
+use crate::{Core, EventHub, EventSpec, Monitor, MonitorConfig, SessionLimits, qmp_capabilities};
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -93,11 +94,7 @@ pub(crate) async fn fixture(
     let chardev = Arc::new(chardev.unwrap());
     let at = chardev.local_addr().unwrap();
     let front_end = chardev.front_end(max_clients).unwrap();
-    let monitor = Some(Monitor::start(
-        core.clone(),
-        &configure(MonitorConfig::new("m").local_addresses_apart()),
-        front_end,
-    ));
+    let monitor = Some(Monitor::start(core.clone(), &configure(MonitorConfig::new("m")), front_end));
     Fixture { core, chardev, monitor, at, touched, gate, lines }
 }
 

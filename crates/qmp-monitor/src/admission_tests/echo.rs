@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::*;
+use super::support::*;
 
 #[tokio::test]
 async fn two_sessions_that_talk_to_each_other_end() {
