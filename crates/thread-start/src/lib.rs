@@ -216,9 +216,20 @@ pub fn without_signals<R>(start: impl FnOnce() -> R) -> R {
             }
         }
     }
+    let _restore = Restore(block());
+    start()
+}
+
+/// Blocks all signals on the calling thread, but those that its own faults raise. For threads that somebody else starts, such as
+/// those of a runtime: before this a signal may still be handled there.
+pub fn block_signals() {
+    block();
+}
+
+/// Returns the mask as it was.
+fn block() -> Option<SigSet> {
     let mut all = SigSet::all();
     NOT_BLOCKED.iter().for_each(|fault| all.remove(*fault));
     // Blocking a valid set cannot fail.
-    let _restore = Restore(all.thread_swap_mask(SigmaskHow::SIG_SETMASK).ok());
-    start()
+    all.thread_swap_mask(SigmaskHow::SIG_SETMASK).ok()
 }

@@ -102,7 +102,10 @@ impl Builder {
             .enable_time()
             .thread_name(&blocking)
             .thread_keep_alive(KEEP_BLOCKING)
-            .on_thread_start(move || announce.announce(ThreadKind::Blocking, &blocking))
+            .on_thread_start(move || {
+                thread_start::block_signals();
+                announce.announce(ThreadKind::Blocking, &blocking);
+            })
             .build()?;
         let mut place = Place { plane: None, runtime: Some(runtime) };
         let plane = place.build(self)?;

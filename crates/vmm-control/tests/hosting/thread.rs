@@ -61,6 +61,22 @@ fn a_session_that_does_not_ask_for_its_events_is_told_how_many_it_has_lost() {
     plane.close();
 }
 
+/// The runtime starts it, from a thread that blocks none.
+#[test]
+fn a_blocking_thread_of_its_runtime_blocks_signals_whoever_asks_for_it() {
+    let plane = started("t-signals");
+    let runtime = plane.run(async |_| tokio::runtime::Handle::current()).unwrap();
+    let (seen, sees) = mpsc::channel();
+    runtime.spawn_blocking(move || seen.send(std::fs::read_to_string("/proc/thread-self/status").unwrap()));
+    let status = sees.recv_timeout(PATIENCE).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    let blocked = u64::from_str_radix(line.trim(), 16).unwrap();
+    // HUP, INT, USR1, USR2, ALRM, TERM, CHLD.
+    let some = [1, 2, 10, 12, 14, 15, 17].into_iter().fold(0, |bits, signal| bits | 1_u64 << (signal - 1));
+    assert_eq!(blocked & some, some, "{blocked:x}");
+    plane.close();
+}
+
 #[test]
 fn monitors_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
