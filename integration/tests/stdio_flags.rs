@@ -26,8 +26,12 @@ struct Running(Child);
 impl Running {
     /// With this open file as stdin and stdout, which are what `option` uses.
     fn start(shared: &OwnedFd, option: &str) -> Self {
+        Self::start_with(shared, option, &[])
+    }
+
+    fn start_with(shared: &OwnedFd, option: &str, more: &[&str]) -> Self {
         let mut command = Command::new(program());
-        command.args(["-nodefaults", "-display", "none", "-machine", "none", option, "stdio"]);
+        command.args(["-nodefaults", "-display", "none", "-machine", "none", option, "stdio"]).args(more);
         let (stdin, stdout) = (shared.try_clone().unwrap(), shared.try_clone().unwrap());
         Self(command.stdin(stdin).stdout(stdout).spawn().unwrap())
     }
@@ -118,29 +122,43 @@ fn a_terminal_is_as_it_was() {
             eprintln!("skipped: QEMU 7.2 shows its prompt before it catches signals");
             continue;
         }
-        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&keyboard).unwrap();
-        unlockpt(&keyboard).unwrap();
-        let name = ptsname(&keyboard, Vec::new()).unwrap();
-        let terminal = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
-        let before = tcgetattr(&terminal).unwrap();
-        let mut vmmd = Running::start(&terminal, "-monitor");
-        let mut keyboard = File::from(keyboard);
-        read_until(&mut keyboard, b"(qemu) ");
-        assert!(
-            !tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ICANON),
-            "keys come one by one"
-        );
-        match signal {
-            None => keyboard.write_all(b"quit\r").unwrap(),
-            Some(signal) => vmmd.signal(signal),
-        }
-        assert_eq!(vmmd.end().code(), Some(0), "{signal:?}");
-        let after = tcgetattr(&terminal).unwrap();
-        assert_eq!(after.local_modes, before.local_modes, "{signal:?}");
-        assert_eq!(after.input_modes, before.input_modes, "{signal:?}");
-        assert!(!nonblocking(&terminal), "{signal:?}");
+        terminal_is_as_it_was(&[], signal);
     }
+}
+
+/// Under its own filters, it may set the terminal too.
+#[test]
+fn in_the_sandbox_a_terminal_is_as_it_was() {
+    let here = std::fs::read_to_string("/proc/self/status").unwrap();
+    if is_qemu() || !here.contains("Seccomp:") {
+        return eprintln!("SKIPPED: there is no -sandbox on here");
+    }
+    for signal in [None, Some(Signal::TERM)] {
+        terminal_is_as_it_was(&["-sandbox", "on"], signal);
+    }
+}
+
+#[track_caller]
+fn terminal_is_as_it_was(more: &[&str], signal: Option<Signal>) {
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let name = ptsname(&keyboard, Vec::new()).unwrap();
+    let terminal = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let before = tcgetattr(&terminal).unwrap();
+    let mut vmmd = Running::start_with(&terminal, "-monitor", more);
+    let mut keyboard = File::from(keyboard);
+    read_until(&mut keyboard, b"(qemu) ");
+    assert!(!tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ICANON), "keys come one by one");
+    match signal {
+        None => keyboard.write_all(b"quit\r").unwrap(),
+        Some(signal) => vmmd.signal(signal),
+    }
+    assert_eq!(vmmd.end().code(), Some(0), "{signal:?}");
+    let after = tcgetattr(&terminal).unwrap();
+    assert_eq!(after.local_modes, before.local_modes, "{signal:?}");
+    assert_eq!(after.input_modes, before.input_modes, "{signal:?}");
+    assert!(!nonblocking(&terminal), "{signal:?}");
 }
 
 fn read_until(from: &mut File, end: &[u8]) {

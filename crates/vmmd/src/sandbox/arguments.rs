@@ -10,42 +10,37 @@ use super::Role;
 
 type Rules = Result<Vec<SeccompRule>, BackendError>;
 
+/// Constants of C's, each with its name, none of which is negative.
+macro_rules! named {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), libc::$name as u64)),*] };
+}
+
 /// Families of sockets. Netlink is how the C library learns which addresses this host has, before it resolves a name.
-const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+const FAMILIES: [(&str, u64); 4] = named![AF_UNIX, AF_INET, AF_INET6, AF_NETLINK];
 
 /// What files and sockets are asked by `ioctl`: a terminal's settings and whether there is one, how many bytes wait,
 /// close-on-exec and not to block.
-const REQUESTS: [u64; 13] = [
-    libc::TCGETS as _,
-    libc::TCSETS as _,
-    libc::TCSETSW as _,
-    libc::TCSETSF as _,
-    // The same with any speed of the line.
-    libc::TCGETS2 as _,
-    libc::TCSETS2 as _,
-    libc::TCSETSW2 as _,
-    libc::TCSETSF2 as _,
-    libc::TIOCGPGRP as _,
-    libc::FIONREAD as _,
-    libc::TIOCOUTQ as _,
-    libc::FIONBIO as _,
-    libc::FIOCLEX as _,
+/// (`TCGETS2` and the like are for any speed of the line.)
+const REQUESTS: [(&str, u64); 13] = named![
+    TCGETS, TCSETS, TCSETSW, TCSETSF, TCGETS2, TCSETS2, TCSETSW2, TCSETSF2, TIOCGPGRP, FIONREAD, TIOCOUTQ,
+    FIONBIO, FIOCLEX
 ];
 
-/// What a thread says of itself: its name (also that of its memory, where the C library does that), and that it wants no rights by `exec`.
-const OPTIONS: [i32; 5] =
-    [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_NO_NEW_PRIVS, libc::PR_SET_VMA, PR_GET_AUXV];
-
-/// Not yet known to `libc`: what the kernel told the program of the machine.
-const PR_GET_AUXV: i32 = 0x4155_5856;
+/// What a thread says of itself: its name (also that of its memory, where the C library does that), and that it wants no rights by
+/// `exec`; and what the kernel told the program of the machine.
+const OPTIONS: [(&str, u64); 5] = {
+    let [name, named, no_new_privs, vma] = named![PR_SET_NAME, PR_GET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_VMA];
+    // Not yet known to `libc`.
+    [name, named, no_new_privs, vma, ("PR_GET_AUXV", 0x4155_5856)]
+};
 
 /// The rules one of which a call's arguments must obey. None: any will do.
 pub(super) fn allowed(call: Sysno, role: Role) -> Rules {
     let me = u64::from(std::process::id());
     match call {
-        Sysno::socket | Sysno::socketpair => one_of(0, FAMILIES.map(bits)),
-        Sysno::ioctl => one_of(1, REQUESTS),
-        Sysno::prctl => one_of(0, OPTIONS.map(bits)),
+        Sysno::socket | Sysno::socketpair => one_of(0, values(FAMILIES)),
+        Sysno::ioctl => one_of(1, values(REQUESTS)),
+        Sysno::prctl => one_of(0, values(OPTIONS)),
         // A thread, not a process.
         Sysno::clone => Ok(vec![rule(vec![set(0, Qword, bits(libc::CLONE_THREAD))?])?]),
         // One's own limits and memory, and signals to oneself.
@@ -63,6 +58,10 @@ pub(super) fn allowed(call: Sysno, role: Role) -> Rules {
 /// Whether threads of this role resolve names, or start those that do.
 fn loads_code(role: Role) -> bool {
     matches!(role, Role::Main | Role::Library(ThreadKind::Plane | ThreadKind::Blocking))
+}
+
+fn values<const N: usize>(named: [(&str, u64); N]) -> [u64; N] {
+    named.map(|(_, value)| value)
 }
 
 fn one_of<const N: usize>(argument: u8, values: [u64; N]) -> Rules {
@@ -95,4 +94,27 @@ fn condition(
 /// A constant of C's, none of which is negative.
 fn bits(constant: i32) -> u64 {
     u64::from(constant.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Whoever copies the document's rows allows what we do.
+    #[test]
+    fn the_document_names_the_same_arguments() {
+        let document = include_str!("../../../../docs/SECCOMP.md");
+        for (call, ours) in [("socket", &FAMILIES[..]), ("ioctl", &REQUESTS), ("prctl", &OPTIONS)] {
+            let head = format!("| `{call}` | ");
+            // The rows of the large table begin likewise, with who makes the call.
+            let row = document
+                .lines()
+                .find(|line| line.strip_prefix(&head).is_some_and(|rest| rest.starts_with('`')));
+            let words = row.unwrap().strip_prefix(&head).unwrap().split('`').skip(1).step_by(2);
+            let theirs: BTreeSet<_> = words.filter(|word| **word == word.to_uppercase()).collect();
+            assert_eq!(theirs, ours.iter().map(|(name, _)| *name).collect(), "{call}");
+        }
+    }
 }
