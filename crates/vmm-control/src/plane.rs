@@ -163,10 +163,21 @@ impl PlaneHandle {
     /// The guest has shut down: raises SHUTDOWN and asks the program to end, or, with
     /// [`no_shutdown`](Builder::no_shutdown), stops the machine until it is reset.
     ///
+    /// To stop it, it waits for its turn among the commands that run alone, such as `stop`: what runs as such a command, a method of
+    /// the [`Machine`]'s too, must not wait for this. Who drops the future leaves the rest to the plane.
+    ///
     /// # Errors
-    /// What the machine's [`shut_down`](Machine::shut_down) fails with.
+    /// What the machine's [`shut_down`](Machine::shut_down) fails with; or that the plane has been closed.
     pub async fn guest_shut_down(&self, cause: ShutdownCause) -> Result<(), CommandError> {
-        commands::power_off(&self.0, cause).await
+        if !self.0.no_shutdown {
+            return commands::power_off(&self.0, cause).await;
+        }
+        let (done, result) = oneshot::channel();
+        let plane = self.0.clone();
+        self.0.monitors.soon(async move {
+            let _ = done.send(commands::power_off(&plane, cause).await);
+        });
+        result.await.unwrap_or_else(|_| Err(CommandError::generic("the control plane is closed")))
     }
 
     /// Waits until somebody asks the program to end. Cancel-safe.

@@ -6,10 +6,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use futures_util::FutureExt as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vmm_control::hosting::{Call, Completion, LoopHandle, MachineFacts, MachineQueue, MachineRequest};
+use vmm_control::hosting::{
+    BlockingSession, Call, Completion, LoopHandle, MachineFacts, MachineQueue, MachineRequest,
+};
 use vmm_control::{
     Builder, Command, CommandError, CommandResult, Context, ControlPlane, Creation, Object, ObjectType,
     QapiType, RunState, ShutdownCause,
@@ -100,6 +103,43 @@ fn each_command_asks_for_what_it_means() {
     let (asked, completion) = machine_call(&mut calls);
     assert_eq!(asked, ShutDown);
     completion.complete(Ok(()));
+    drop(calls);
+    plane.close();
+}
+
+/// A guest's end waits for its turn, as a command would; whoever reports it need not.
+#[test]
+fn of_calls_that_change_the_machine_one_is_open_at_a_time() {
+    let mut calls = queue::<()>();
+    let (machine, plane) = (calls.handle(), ControlPlane::builder(calls.handle()).no_shutdown(true));
+    let plane = plane.start().unwrap();
+    let (session, mut watches, handle) = (plane.connect(), plane.connect(), plane.handle());
+    watches.watch();
+    let stops = thread::spawn(move || session.call("stop", &()));
+    let (asked, stop) = machine_call(&mut calls);
+    assert_eq!(asked, MachineRequest::Stop);
+    // It begins, and is then left to the plane.
+    let report = async move |_: &ControlPlane| {
+        handle.guest_shut_down(ShutdownCause::GuestShutdown).now_or_never();
+    };
+    thread::scope(|scope| scope.spawn(|| plane.run(report).unwrap()).join().unwrap());
+    assert!(!is_readable(&calls, NOW), "one is open");
+    machine.publish(|facts| facts.run_state = RunState::Paused);
+    stop.complete(Ok(()));
+    let (asked, shut_down) = machine_call(&mut calls);
+    assert_eq!(asked, MachineRequest::ShutDown);
+    machine.publish(|facts| facts.run_state = RunState::Shutdown);
+    shut_down.complete(Ok(()));
+    stops.join().unwrap().unwrap();
+    let events = thread::spawn(move || {
+        let event = |session: &mut BlockingSession| session.next_event().unwrap().name.into_owned();
+        let seen = [event(&mut watches), event(&mut watches)];
+        // All commands before it are through when this one is, and what they raised.
+        watches.call("stop", &()).unwrap_err();
+        (seen, watches.try_next_event().map(|event| event.name))
+    });
+    drop(machine_call(&mut calls));
+    assert_eq!(events.join().unwrap(), (["STOP".to_owned(), "SHUTDOWN".to_owned()], None));
     drop(calls);
     plane.close();
 }
