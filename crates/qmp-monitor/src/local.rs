@@ -137,7 +137,7 @@ impl LocalSession {
     }
 
     /// Events that were lost so far, because nobody asked for them and too many waited. Those that the session would not have got
-    /// are among them.
+    /// are among them; those that were raised after that and before the next call are not.
     pub fn lost_events(&self) -> u64 {
         self.events.as_ref().map_or(0, |events| events.lost())
     }

@@ -81,7 +81,7 @@ impl BlockingSession {
     }
 
     /// Events that were lost so far, because nobody asked for them and too many waited. Those that the session would not have got
-    /// are among them.
+    /// are among them; those that were raised after that and before the next call are not.
     pub fn lost_events(&self) -> u64 {
         self.session.lost_events()
     }

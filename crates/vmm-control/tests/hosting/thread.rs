@@ -46,16 +46,12 @@ fn a_session_that_does_not_ask_for_its_events_is_told_how_many_it_has_lost() {
     let mut session = plane.connect();
     assert_eq!(session.lost_events(), 0);
     session.watch();
-    let raised = 40_000;
-    for _ in 0..raised {
+    for _ in 0..40_000 {
         plane.events().emit_plain("STOP").unwrap();
     }
-    let mut got = 0;
-    while session.try_next_event().is_some() {
-        got += 1;
-    }
-    assert!(session.lost_events() > 0);
-    assert_eq!(got + session.lost_events(), raised);
+    until("it loses them", || session.lost_events() > 0);
+    assert!((16_385..=40_000).contains(&session.lost_events()), "{}", session.lost_events());
+    assert!(session.try_next_event().is_none());
     plane.events().emit_plain("RESUME").unwrap();
     assert_eq!(session.next_event().unwrap().name, "RESUME");
     plane.close();
