@@ -26,7 +26,7 @@ fn a_plane_needs_a_runtime() {
 /// The runtime may be entered instead of run.
 #[test]
 fn an_entered_runtime_will_do() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let entered = runtime.enter();
     let plane = plain(&toy());
     drop(entered);

@@ -47,7 +47,7 @@ async fn each_thread_is_announced_with_its_signals_blocked() {
     let (blocking, name) = (ThreadKind::Blocking, "vmm-control-io");
     let iothread = [(blocking, name), (ThreadKind::IoThread, "IO io0")];
     let memory = [(blocking, name), (ThreadKind::Helper, "prealloc")];
-    assert_eq!(kinds, [iothread, memory, [(blocking, name), (ThreadKind::Helper, "plane-end")]].concat());
+    assert_eq!(kinds, [&iothread[..], &memory, &[(ThreadKind::Helper, "plane-end")]].concat());
     // HUP, INT, USR1, USR2, ALRM, TERM, CHLD.
     let some = [1, 2, 10, 12, 14, 15, 17].into_iter().fold(0, |bits, signal| bits | 1_u64 << (signal - 1));
     assert!(seen.iter().all(|(.., blocked)| blocked & some == some), "{seen:x?}");
