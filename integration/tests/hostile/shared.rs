@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 use serde_json::json;
 use vmm_integration::client::Client;
 use vmm_integration::passed::PassedListener;
-use vmm_integration::vmm::{Setup, Vmm};
+use vmm_integration::vmm::Vmm;
 use vmm_integration::wire::{self, open_file};
 
 use crate::frame::{Scene, attack, done};
