@@ -27,9 +27,9 @@ use crate::builder::{BuildError, Builder};
 use crate::plane::{ControlPlane, PlaneHandle};
 use crate::run_state::ShutdownCause;
 
-/// How long a blocking thread of a plane stays when it has nothing to do.
+/// How long a thread of the runtime's that may block stays when it has nothing to do. Only a job asks for one (`spawn_blocking`).
 const KEEP_BLOCKING: Duration = Duration::from_secs(1);
-/// How long the end of a plane waits for handlers that block: as long as for sessions, and for objects.
+/// How long the end of a plane waits for handlers that block, and for such threads: as long as for sessions, and for objects.
 const HANDLERS: Duration = Duration::from_secs(2);
 /// How long [`PlaneThread::close`] waits for all of that.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -107,20 +107,20 @@ impl Builder {
                 announce.announce(ThreadKind::Blocking, &blocking);
             })
             .build()?;
-        let mut place = Place { plane: None, runtime: Some(runtime) };
-        let plane = place.build(self)?;
+        let mut hosted = Hosted { plane: None, runtime: Some(runtime) };
+        let plane = hosted.build(self)?;
         let (handle, core) = (plane.handle(), plane.core.clone());
         let shutdown =
             Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
         let (jobs, queue) = unbounded_channel();
         let ((begun, begins), (ends, ended)) = (mpsc::channel(), oneshot::channel());
         let requested = shutdown.clone();
-        let dies = Dies { handle: handle.clone(), requested: requested.clone() };
+        let on_panic = OnPanic { handle: handle.clone(), requested: requested.clone() };
         let body = move || {
             // Whoever waits for it may have gone.
             let _ = begun.send(());
-            place.serve(queue, &requested);
-            drop((dies, ends));
+            hosted.serve(queue, &requested);
+            drop((on_panic, ends));
         };
         let thread = starter.start(ThreadKind::Plane, &name, body)?;
         begins.recv().map_err(|_| StartError::Hook)?;
@@ -129,12 +129,12 @@ impl Builder {
 }
 
 /// A plane and its runtime, wherever they end.
-struct Place {
+struct Hosted {
     plane: Option<ControlPlane>,
     runtime: Option<Runtime>,
 }
 
-impl Place {
+impl Hosted {
     fn build(&mut self, builder: Builder) -> Result<&ControlPlane, BuildError> {
         let _inside = self.runtime.as_ref().map(Runtime::enter);
         Ok(self.plane.insert(builder.build()?))
@@ -159,13 +159,13 @@ impl Place {
     }
 }
 
-/// Tells those who wait for the plane's thread that it is dying: of a panic that was not caught.
-struct Dies {
+/// Tells those who wait for the plane's thread that it dies of a panic that was not caught. When it ends otherwise, nothing.
+struct OnPanic {
     handle: PlaneHandle,
     requested: Arc<OwnedFd>,
 }
 
-impl Drop for Dies {
+impl Drop for OnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!("the plane's thread panicked");
@@ -175,7 +175,7 @@ impl Drop for Dies {
     }
 }
 
-impl Drop for Place {
+impl Drop for Hosted {
     /// Where a thread could not be started, and anywhere else, too: in a runtime's context no other may be waited for.
     fn drop(&mut self) {
         drop(self.plane.take());
