@@ -1,7 +1,7 @@
 //! A VMM on tokio's current-thread runtime: `cargo run -p vmm-control --example host_tokio_current_thread`.
 //!
 //! VMM and plane share one thread. The machine is a task that owns its state; the plane's calls reach it as messages, and no state
-//! has a lock. Handlers that block run on the runtime's blocking threads, never on that one.
+//! has a lock. Handlers that block run on threads of their own, never on that one.
 
 use std::error::Error;
 use std::path::Path;
