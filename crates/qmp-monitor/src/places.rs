@@ -132,7 +132,9 @@ impl Places {
         self.waiting.iter().map(Holder::of).collect()
     }
 
-    /// Whoever hangs up before it was greeted wants no answer, and who has ended its side without a word has no question.
+    /// Whoever hangs up before it was greeted wants no answer, and who has ended its side without a word has no question. Nobody else
+    /// is looked at for a moment then, as when one is turned away: in a flood of such, each free place wakes the monitor's task at
+    /// once, and the runtime looks at other sockets only after dozens of its turns.
     fn forget_gone(&mut self, now: Instant) {
         let waited = self.waiting.len();
         self.waiting.retain(|connection| !connection.is_spent());
