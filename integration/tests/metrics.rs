@@ -111,6 +111,7 @@ fn what_has_gone_is_not_told_of_any_more() {
     client.call("object-del", json!({"id": "gone"})).unwrap();
     let after = scrape(&socket);
     assert_eq!(after.sample(wakeups), None);
+    assert_eq!(after.sample("plane_monitors"), Some(1.0), "and what is there stays");
     assert_eq!(commands(&after, "object-del"), Some(1.0), "what commands counted stays");
 }
 

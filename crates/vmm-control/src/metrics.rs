@@ -7,8 +7,8 @@
 //! of the plane's wakes up for it.
 //!
 //! Those of iothreads have the label `iothread`, the id; `plane_sessions` has the label `monitor`. Series of an iothread or
-//! a monitor that has gone stay as they were: most recorders forget none. A recorder that is made for the copies alone, each
-//! time, knows none of them (`metrics::with_local_recorder`).
+//! a monitor that has gone stay as they were, unless the recorder forgets what is not updated: one for the copies alone can do so
+//! each time (`metrics::with_local_recorder`).
 
 use std::time::Duration;
 
