@@ -151,8 +151,7 @@ fn a_client_may_have_said_all_that_it_has_to_say() {
 
 #[test]
 fn a_connection_is_one_request() {
-    let Some((vmm, socket)) = served("", &[]) else { return };
-    let idle = vmm.fd_count();
+    let Some((_vmm, socket)) = served("", &[]) else { return };
     let mut client = UnixStream::connect(&socket).unwrap();
     client.write_all(SCRAPE.repeat(3).as_bytes()).unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
@@ -161,7 +160,6 @@ fn a_connection_is_one_request() {
     let _ = client.read_to_string(&mut all);
     assert_eq!(all.matches("HTTP/1.1 200 OK").count(), 1);
     assert!(all.to_ascii_lowercase().contains("connection: close"));
-    vmm.await_fd_count(idle);
 }
 
 /// Nine ask at once, and none is turned away: who finds no place waits.
