@@ -110,12 +110,6 @@ impl Holder {
         self.holding.budget.enforce(&self.holding);
     }
 
-    /// Has the one that can give most told, though the limit may not be reached: what is counted has run out elsewhere. As
-    /// ever, nobody is who could give no more than the floor, and one is enough at a time.
-    pub fn ran_out(&self) {
-        self.holding.budget.tell_most();
-    }
-
     /// Whether it must give.
     #[must_use]
     pub fn is_told(&self) -> bool {
@@ -163,23 +157,6 @@ impl Drop for Holder {
     fn drop(&mut self) {
         self.holding.budget.leave(&self.holding);
         self.holding.give(self.counted);
-    }
-}
-
-impl Shared {
-    fn tell_most(&self) {
-        let most = {
-            let holders = self.holders();
-            if holders.iter().any(|holder| holder.is_told()) {
-                return;
-            }
-            let may = holders.iter().filter(|holder| holder.can_give() > self.floor);
-            let Some(most) = may.max_by_key(|holder| holder.can_give()) else { return };
-            most.tell();
-            self.told.fetch_add(1, Ordering::Relaxed);
-            most.clone()
-        };
-        most.wake();
     }
 }
 
@@ -312,24 +289,5 @@ mod tests {
         b.set((1 << 19) + LITTLE, 1 << 19);
         a.set(1 << 20, 0);
         assert!(a.is_told() && !b.is_told());
-    }
-
-    #[test]
-    fn the_largest_is_told_when_there_is_no_more_within_the_limit() {
-        let budget = Budget::with_floor(100, 10);
-        let (mut a, mut b, c) = (budget.holder(|| {}), budget.holder(|| {}), budget.holder(|| {}));
-        a.set(10, 0);
-        c.ran_out();
-        assert!(!a.is_told(), "the floor is for everybody");
-        b.set(20, 0);
-        a.set(30, 0);
-        c.ran_out();
-        c.ran_out();
-        assert!(a.is_told() && !b.is_told() && budget.is_pressed(), "one at a time");
-        a.settle(0, 0);
-        c.ran_out();
-        assert!(b.is_told() && !a.is_told());
-        drop((a, b));
-        assert!(!budget.is_pressed());
     }
 }

@@ -21,7 +21,6 @@ use budget::Holder;
 use chardev::{Connection, Received, Taken};
 use qmp_command::PendingFds;
 use qmp_protocol::{Decoder, Message};
-use rustix::io::Errno;
 
 /// How much is read at once.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -302,17 +301,8 @@ impl<F: Framing> Input<F> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(io::Error::other("another process reads this socket"));
                 }
-                Err(error) => {
-                    if [Some(Errno::MFILE), Some(Errno::NFILE)].contains(&Errno::from_io_error(&error)) {
-                        // Whoever has most of what ran out gives, so that the next one finds room.
-                        self.fds.ran_out();
-                        if self.fds.is_told() {
-                            // It is this session, which ends and so gives everything.
-                            self.fds.settle(0, 0);
-                        }
-                    }
-                    return Err(error);
-                }
+                // Where there is no room for more fds, nobody is told to give: whoever holds no more than all may is not to blame.
+                Err(error) => return Err(error),
                 Ok(received) => received,
             };
             if received.truncated {
