@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg, sockopt};
 
 use crate::kind::is_quick;
+use crate::loose::Loose;
 use crate::pool;
 use crate::queues::Owner;
 use crate::receive::{has_room, receive};
@@ -15,61 +16,68 @@ use crate::receive::{has_room, receive};
 /// How many messages are read out of a connection before it is closed with what is left in it.
 const MESSAGES: usize = 1024;
 
-/// Closes what came from a client.
-pub(crate) fn close(fd: OwnedFd, mut charge: Option<Charge>) {
+/// Closes what came from a client: of this user, if it is known and its charge does not say.
+pub(crate) fn close(fd: OwnedFd, mut charge: Option<Charge>, user: Option<u32>) {
     if is_quick(fd.as_fd()) {
         return;
     }
     let account = charge.as_ref().map(Charge::account);
-    let user = account.map_or_else(|| peer(fd.as_fd()), budget::Account::user);
+    let user = match account {
+        Some(account) => account.user(),
+        None => user.or_else(|| peer(fd.as_fd())),
+    };
     let owner = Owner::Client { user, account: account.map(budget::Account::key) };
     if let Some(charge) = &mut charge {
         charge.leave();
     }
-    pool::close(Closing { fd, charge, owner });
+    pool::close(Closing { fd, charge, loose: None, owner });
 }
 
 /// Then its charge ends.
 pub(crate) struct Closing {
     fd: OwnedFd,
     charge: Option<Charge>,
+    /// It was taken out of a connection.
+    loose: Option<Loose>,
     pub(crate) owner: Owner,
 }
 
 impl Closing {
     pub(crate) fn connection(fd: OwnedFd) -> Self {
-        Self { fd, charge: None, owner: Owner::Ours }
+        Self { fd, charge: None, loose: None, owner: Owner::Ours }
     }
 
     /// Closes it, however long that takes. What comes back is to be closed next, by others.
     ///
-    /// What nobody has read in a connection of ours is taken out before. So it is with what came from a client if its
-    /// place is `crowded` with closes that take long: what is in there is most likely more of that. Else it is left
-    /// alone, as the client may have kept the socket, and read it still.
+    /// A connection of ours in which something is left unread is its client's from then on. What came from a client is closed with
+    /// what is in it: that is one call, however many descriptors those are. Only if its place is `crowded` with closes that take
+    /// long are they taken out before, as most likely they are what takes long; as many as may be [loose](Loose). Else they are left
+    /// alone also because the client may have kept the socket, and read it still.
     pub(crate) fn close(self, crowded: bool) -> Vec<Self> {
-        let ours = self.owner == Owner::Ours;
         let mut left = Vec::new();
-        let looked_into = if ours { !is_empty(self.fd.as_fd()) } else { crowded };
-        if looked_into && sockopt::socket_domain(&self.fd) == Ok(AddressFamily::UNIX) {
-            let owner = match self.owner {
-                Owner::Ours => Owner::Client { user: peer(self.fd.as_fd()), account: None },
-                owner => owner,
-            };
-            let mut received = Vec::new();
-            let empty = empty(self.fd.as_fd(), &mut received);
-            left.extend(received.into_iter().map(|fd| Self { fd, charge: None, owner }));
-            if ours && !empty {
-                left.push(Self { fd: self.fd, charge: self.charge, owner });
-                return left;
-            }
+        if self.owner == Owner::Ours && !is_empty(self.fd.as_fd()) && is_unix(self.fd.as_fd()) {
+            let owner = Owner::Client { user: peer(self.fd.as_fd()), account: None };
+            left.push(Self { owner, ..self });
+            return left;
+        }
+        if crowded && is_unix(self.fd.as_fd()) {
+            let owner = self.owner;
+            empty(self.fd.as_fd(), |fd, loose| {
+                left.push(Self { fd, charge: None, loose: Some(loose), owner });
+            });
         }
         // Even this can wait: for the socket's lock, which a call of its sender's may hold. Whoever else has the socket can
         // change it again; but then theirs is the last close, and not ours. What is no socket does not know of it.
         let _ = sockopt::set_socket_linger(&self.fd, None);
         drop(self.fd);
-        drop(self.charge);
+        drop((self.charge, self.loose));
         left
     }
+}
+
+/// Whether it can hold descriptors.
+fn is_unix(fd: BorrowedFd<'_>) -> bool {
+    sockopt::socket_domain(fd) == Ok(AddressFamily::UNIX)
 }
 
 /// Whose a unix socket is. Other sockets have no user (all bits set), and what is no socket has no answer.
@@ -85,24 +93,19 @@ fn is_empty(socket: BorrowedFd<'_>) -> bool {
     seen.is_ok_and(|seen| seen.bytes == 0 && !seen.flags.contains(ReturnFlags::CTRUNC))
 }
 
-/// Takes what descriptors a socket still has in its queue, to which nothing more comes. Whether none is left there.
-fn empty(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> bool {
+/// Takes what descriptors a socket still has in its queue, to which nothing more comes, as far as that can be.
+fn empty(socket: BorrowedFd<'_>, mut take: impl FnMut(OwnedFd, Loose)) {
     let mut buffer = [0; 4096];
+    let mut fds = Vec::new();
     for _ in 0..MESSAGES {
-        if !has_room(socket) {
-            return false;
-        }
-        let (bytes, flags) = match receive(socket, &mut buffer, RecvFlags::DONTWAIT, fds) {
-            Ok(received) => received,
-            Err(Errno::INTR) => continue,
-            Err(error) => return error == Errno::AGAIN,
-        };
-        if flags.contains(ReturnFlags::CTRUNC) {
-            return false;
-        }
-        if bytes == 0 {
-            return true;
+        // Before it is received: others look at the same time.
+        let Some(mut room) = Loose::room().filter(|_| has_room(socket)) else { return };
+        let received = receive(socket, &mut buffer, RecvFlags::DONTWAIT, &mut fds);
+        fds.drain(..).for_each(|fd| take(fd, room.one()));
+        match received {
+            Ok((bytes, flags)) if bytes > 0 && !flags.contains(ReturnFlags::CTRUNC) => {}
+            Err(Errno::INTR) => {}
+            _ => return,
         }
     }
-    false
 }

@@ -11,9 +11,11 @@
 //! They are never joined: a process exits without waiting for them.
 //!
 //! A session whose closes are stuck takes up 16 threads at most, a user of the system 64, all clients 960; what is theirs beyond
-//! that waits behind its own kind, and nobody else's does. Whose a descriptor is says its charge; without one, a unix socket is its
-//! peer's. Where half of that is taken up, what is unread in unix sockets is taken out before they are closed, as that is what holds up
-//! most. What the process has accepted itself ([`close_connection`]) never waits behind them.
+//! that waits behind its own kind, and nobody else's does. Whose a descriptor is says its charge, or who received it
+//! ([`Received::of`]); where nobody does, a unix socket is its peer's, and all else belongs to one user whom nobody knows. Where half of that is taken up, what is unread in unix sockets is taken out before they are closed, as that is what
+//! holds up most: a 16th of the limit of descriptors at most (between 253 and 1024), so that what somebody has sent does not fill the
+//! table. What the process has accepted itself ([`close_connection`]) never waits behind them; if something is unread in it, that is
+//! its peer's.
 //!
 //! A descriptor may be charged to a [budget](budget::Budget). While it waits to be closed, or its close does not end, it
 //! [leaves](budget::Charge::leave): its session is told of it by [`Account::leaving`](budget::Account::leaving).
@@ -24,6 +26,7 @@
 mod closing;
 mod hooks;
 mod kind;
+mod loose;
 mod pool;
 mod queues;
 mod receive;
@@ -42,11 +45,11 @@ pub use receive::{MAX_FDS, has_room, receive};
 /// A socket is told not to linger: what it has not sent yet is sent after its close. If no thread can be started and none
 /// is there, the descriptor waits until there is something else to close: better late than by who must not wait.
 pub fn close(fd: OwnedFd) {
-    closing::close(fd, None);
+    closing::close(fd, None, None);
 }
 
 /// Closes a connected socket that the process has accepted or made itself, as [`close`] does. Its peer sees the end now, and
-/// descriptors that it has sent and nobody has read are closed one by one, as the peer's.
+/// descriptors that it has sent and nobody has read are closed as the peer's.
 pub fn close_connection(socket: OwnedFd) {
     // An error says that the peer has gone, or that it is no such socket.
     let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
@@ -88,13 +91,22 @@ pub fn close_all(fds: impl IntoIterator<Item = OwnedFd>) {
 pub struct Received {
     fd: Option<OwnedFd>,
     charge: Option<Charge>,
+    /// Whose it is, where no charge says so.
+    user: Option<u32>,
 }
 
 impl Received {
     /// A descriptor that is charged to somebody until it is closed, or its new owner's.
     #[must_use]
     pub fn charged(fd: OwnedFd, charge: Charge) -> Self {
-        Self { fd: Some(fd), charge: Some(charge) }
+        Self { fd: Some(fd), charge: Some(charge), user: None }
+    }
+
+    /// A descriptor that came from this user of the system, if it is known whose it is. It is charged to nobody; if its close does not
+    /// end, that user's are held up, and nobody else's.
+    #[must_use]
+    pub fn of(fd: OwnedFd, user: Option<u32>) -> Self {
+        Self { fd: Some(fd), charge: None, user }
     }
 
     /// Whether it is charged to this account.
@@ -121,7 +133,7 @@ impl Received {
 
 impl From<OwnedFd> for Received {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd: Some(fd), charge: None }
+        Self::of(fd, None)
     }
 }
 
@@ -143,7 +155,7 @@ impl AsRawFd for Received {
 impl Drop for Received {
     fn drop(&mut self) {
         if let Some(fd) = self.fd.take() {
-            closing::close(fd, self.charge.take());
+            closing::close(fd, self.charge.take(), self.user);
         }
     }
 }

@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 use budget::{Budget, Holder};
 use fd_closer::Received;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType, bind,
+    connect, getsockname, listen, sendmsg, socket, sockopt,
+};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 use thread_start::Starter;
 
@@ -47,6 +51,19 @@ fn stuck() -> (OwnedFd, TcpStream) {
     let (theirs, ours) = UnixStream::pair().unwrap();
     send(&theirs, lingering.as_fd());
     (ours.into(), peer)
+}
+
+/// The same, but in a connection that a listening socket was to accept.
+fn stuck_for_good() -> (OwnedFd, TcpStream) {
+    let (lingering, peer) = lingering();
+    let listener = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    // The kernel chooses a name.
+    bind(&listener, &SocketAddrUnix::new_unnamed()).unwrap();
+    listen(&listener, 1).unwrap();
+    let client = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    connect(&client, &getsockname(&listener).unwrap()).unwrap();
+    send(&client.into(), lingering.as_fd());
+    (listener, peer)
 }
 
 /// The threads of this process that close.
@@ -103,7 +120,11 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
     let many: Vec<_> = (3..13).map(|user| (user, budget.holder(|| {}))).collect();
     many.iter().for_each(|(user, holder)| holder.acts_for(*user));
 
-    let mut peers = Vec::new();
+    // More than a user's threads, of one whom nobody has charged. Nothing can be taken out of them.
+    let listening: Vec<_> = (0..70).map(|_| stuck_for_good()).collect();
+    let (listening, mut peers): (Vec<_>, Vec<_>) = listening.into_iter().unzip();
+    listening.into_iter().for_each(|fd| drop(Received::of(fd, Some(14))));
+
     let mut leave = |holder: &Holder| {
         let (stuck, peer) = stuck();
         drop(Received::charged(stuck, holder.account().charge(1)));
@@ -117,6 +138,12 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(Received::charged(ours.into(), honest.account().charge(1)));
         ends(&theirs);
+        for user in [None, Some(15)] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(Received::of(writer.into(), user));
+            let mut end = [PollFd::new(&reader, PollFlags::IN)];
+            assert_eq!(poll(&mut end, Some(&SOON.try_into().unwrap())).unwrap(), 1, "not closed");
+        }
         let (ours, theirs) = UnixStream::pair().unwrap();
         fd_closer::close(ours.into());
         ends(&theirs);
@@ -128,9 +155,9 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
         ends(&theirs);
         drop(peer);
     }
-    // One session's 16 at most, ten others', the supervisor, and what has closed the rest.
+    // One session's 16 at most, ten others', one user's, the supervisor, and what has closed the rest.
     let threads = threads();
-    assert!(threads < 11 * 16 + 40, "{threads}");
+    assert!(threads < 11 * 16 + 64 + 40, "{threads}");
     // What is beyond half of a session's threads is taken out of what holds it up.
     let start = Instant::now();
     while attacker.account().leaving() > 16 {

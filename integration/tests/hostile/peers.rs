@@ -3,17 +3,20 @@
 //! To be another user takes root; without, those cases say that they are skipped.
 
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 use serde_json::json;
 use vmm_integration::client::Client;
+use vmm_integration::wire::{self, MAX_FDS, dev_null, open_file};
 use vmm_integration::{LIMIT, poll_until};
 
-use crate::frame::{Scene, Stage, attack};
-use crate::tools::{Again, client_of, full_listener};
+use crate::frame::{Scene, Stage, attack, done};
+use crate::tools::{Again, Lingering, borrowed, client_of, full_listener, let_go};
 
 /// A user and a group that nobody is listed as.
 pub(crate) const STRANGER: (u32, u32) = (61_700, 61_700);
@@ -78,6 +81,51 @@ fn a_user_who_is_not_listed_hears_nothing() {
             scene.hold();
         }
     });
+}
+
+/// Who is refused is closed with all that he has sent, and that does not fill the process's table: others have room in it.
+#[test]
+fn a_user_who_is_not_listed_sends_descriptors_without_end() {
+    let under = ["prlimit", "--nofile=1024"].map(str::to_owned).into();
+    let stage = Stage { options: "allowed-uids=0,allowed-uids=61800", under, ..Stage::default() };
+    stage.attack(|scene| {
+        if others_can_be_had(scene) {
+            let null = dev_null().unwrap();
+            let mut modest = scene.client();
+            let names: Vec<_> = (0..30).map(|number| format!("n{number}")).collect();
+            names.iter().for_each(|name| drop(modest.getfd(name, &null).unwrap()));
+            let floods: Vec<_> = (0..2).map(|_| send_and_send(STRANGER, scene.socket())).collect();
+            let mut busy = scene.client();
+            for number in 0..400 {
+                let id = format!("c{number}");
+                let backend = json!({"type": "null", "data": {}});
+                done(&mut busy, "chardev-add", json!({"id": id, "backend": backend}));
+                done(&mut busy, "chardev-remove", json!({"id": id}));
+                busy.getfd("a", &null).unwrap();
+            }
+            scene.hold();
+            drop(floods);
+            names.iter().for_each(|name| drop(done(&mut modest, "closefd", json!({"fdname": name}))));
+        }
+    });
+}
+
+/// Connects again and again as somebody else, each time with four messages full of descriptors.
+fn send_and_send((uid, gid): (u32, u32), path: PathBuf) -> Again {
+    let file = open_file(Path::new("/proc/self/status"), OFlags::RDONLY).unwrap();
+    let mut is_other = false;
+    Again::and_again(move || {
+        if !std::mem::replace(&mut is_other, true) {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            set_thread_res_gid(gid, gid, gid).unwrap();
+            set_thread_res_uid(uid, uid, uid).unwrap();
+        }
+        let socket = UnixStream::connect(&path).unwrap();
+        for _ in 0..4 {
+            // It may have been hung up on.
+            let _ = wire::send(&socket, b"x", &[file.as_fd(); MAX_FDS]);
+        }
+    })
 }
 
 #[test]
@@ -240,6 +288,78 @@ fn another_user_at_an_exported_device() {
                 assert_eq!(hears(connect_as(STRANGER, path.clone()).unwrap()), "");
             }
             scene.hold();
+        }
+    });
+}
+
+/// A socket whose close lasts, whatever is looked for in it, and who keeps it from ending. Whose it is cannot be told by it.
+fn nobodys(dir: &Path, number: usize) -> (OwnedFd, Lingering) {
+    let mut bomb = Lingering::new();
+    let name = |what: &str| dir.join(format!("{what}{number}"));
+    let listener = UnixListener::bind(name("listens")).unwrap();
+    let client = UnixStream::connect(name("listens")).unwrap();
+    wire::send(&client, b"x", &[bomb.fd().as_fd()]).unwrap();
+    bomb.leave();
+    let receiver = UnixDatagram::bind(name("receives")).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(name("receives")).unwrap();
+    wire::send(&sender, b"x", &[listener.as_fd()]).unwrap();
+    (receiver.into(), bomb)
+}
+
+/// Whether a process has a memfd open.
+fn has_memory(pid: u32) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let mut names = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    names.map(|name| name.display().to_string()).any(|name| name.starts_with("/memfd:"))
+}
+
+/// One user's client of a device leaves behind more closes that do not end than a user has threads for.
+#[test]
+fn another_users_closes_do_not_end_at_an_exported_device() {
+    /// What one user's closes may take up.
+    const THREADS: usize = 64;
+    let stage = Stage {
+        extra: &[
+            "-object",
+            "iothread,id=io0",
+            "-device",
+            "edu,id=dev0",
+            "-device",
+            "edu,id=dev1",
+            "-object",
+            "x-vfio-user-server,id=vfu0,type=unix,path={}/dev0.sock,device=dev0,iothread=io0,reconnect=on,\
+             allowed-uids.0=0,allowed-uids.1=61700",
+            "-object",
+            "x-vfio-user-server,id=vfu1,type=unix,path={}/dev1.sock,device=dev1,iothread=io0,reconnect=on",
+        ],
+        ..Stage::default()
+    };
+    stage.attack(|scene| {
+        if others_can_be_had(scene) {
+            let sockets = ["dev0.sock", "dev1.sock"].map(|name| scene.dir().join(name));
+            assert!(poll_until(LIMIT, || sockets.iter().all(|path| path.exists())));
+            let mut bombs = Vec::new();
+            for _ in 0..(THREADS + 16) / 8 {
+                let socket = connect_as(STRANGER, sockets[0].clone()).unwrap();
+                let (fds, more): (Vec<_>, Vec<_>) =
+                    (0..8).map(|number| nobodys(scene.dir(), bombs.len() + number)).unzip();
+                wire::send(&socket, b"z", &borrowed(&fds)).unwrap();
+                fds.into_iter().for_each(let_go);
+                bombs.extend(more);
+            }
+            let tasks = || std::fs::read_dir(format!("/proc/{}/task", scene.pid())).unwrap().count();
+            assert!(poll_until(LIMIT, || tasks() > THREADS));
+            for _ in 0..3 {
+                let socket = UnixStream::connect(&sockets[1]).unwrap();
+                let memory: Vec<_> =
+                    (0..16).map(|_| vmm_integration::vfio_user::fds::memory(4096, true)).collect();
+                wire::send(&socket, b"z", &borrowed(&memory)).unwrap();
+                drop(socket);
+                assert!(poll_until(LIMIT, || !has_memory(scene.pid())), "another's memory stays open");
+            }
+            scene.hold();
+            drop(bombs);
         }
     });
 }

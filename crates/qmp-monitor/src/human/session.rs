@@ -81,7 +81,8 @@ impl HumanSession {
         });
         let wake = core.events.sleeper();
         let (holdings, fds) = Holdings::new(&core, &wake);
-        state.counted_by(&holdings.memory, &fds);
+        let giver = connection.giver().map(|giver| giver.uid);
+        state.counted_by(&holdings.memory, &fds, giver);
         state.woken_by(wake.waker());
         let mut session = Self {
             terminal,

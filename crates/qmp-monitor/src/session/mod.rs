@@ -195,7 +195,8 @@ impl Session {
         let pace = Pace::new(core.lane.clone());
         let wake = core.events.sleeper();
         let (holdings, fds) = Holdings::new(&core, &wake);
-        state.counted_by(&holdings.memory, &fds);
+        let giver = connection.giver().map(|giver| giver.uid);
+        state.counted_by(&holdings.memory, &fds, giver);
         state.woken_by(wake.waker());
         Self {
             input: Input::new(Decoder::new(core.limits.json.clone()), fds),

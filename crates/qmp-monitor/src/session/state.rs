@@ -88,10 +88,11 @@ impl QmpSession {
         })
     }
 
-    /// Tells where its memory and its fds are counted.
-    pub(crate) fn counted_by(&self, memory: &Holder, fds: &Holder) {
-        if let Some(peer) = self.peer {
-            fds.acts_for(peer.uid);
+    /// Tells where its memory and its fds are counted, and for whom: for who handed the client in, if somebody did. Whoever that is
+    /// can have any user at the other end.
+    pub(crate) fn counted_by(&self, memory: &Holder, fds: &Holder, giver: Option<u32>) {
+        if let Some(user) = giver.or(self.peer.map(|peer| peer.uid)) {
+            fds.acts_for(user);
         }
         self.accounts.get_or_init(|| [memory.account(), fds.account()]);
     }

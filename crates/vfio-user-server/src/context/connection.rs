@@ -159,7 +159,9 @@ impl Connection {
             Err(_) => return Read::End("the socket has failed"),
         };
         let had_fds = !fds.is_empty();
-        let fds = fds.into_iter().map(Received::from);
+        // Should a close not end, it holds up nobody else's.
+        let user = self.credentials.map(|peer| peer.uid);
+        let fds = fds.into_iter().map(|fd| Received::of(fd, user));
         if count == 0 {
             fds.for_each(drop);
             return Read::End("the client has closed the connection");

@@ -1,0 +1,51 @@
+//! Descriptors that were taken out of sockets, and are not closed yet.
+//!
+//! A socket is emptied so that closes that take long, of what is inside, do so one by one. So whoever has sent it, or has connected,
+//! be he refused, puts descriptors into the process's table for a moment, and no budget counts them. Hence a bound for all of them
+//! together; a socket that is beyond it is closed with what it holds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::receive::MAX_FDS;
+
+/// They are this part of the limit of descriptors at most, but one message's in any case, and no more than [`MOST`].
+const SHARE: u64 = 16;
+
+/// More would make nothing faster.
+const MOST: usize = 1024;
+
+/// How many there are, and may come with what is being received.
+static LOOSE: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts some of them until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Loose(usize);
+
+impl Loose {
+    /// Room for as many as one message can bring, if there is.
+    pub(crate) fn room() -> Option<Self> {
+        let most = most();
+        let add = |now: usize| now.checked_add(MAX_FDS).filter(|then| *then <= most);
+        LOOSE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok().then_some(Self(MAX_FDS))
+    }
+
+    /// One of them, which is counted apart from now on.
+    pub(crate) fn one(&mut self) -> Self {
+        let one = self.0.min(1);
+        self.0 -= one;
+        Self(one)
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        LOOSE.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+fn most() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit / SHARE).ok()).unwrap_or(MOST).clamp(MAX_FDS, MOST)
+}
