@@ -47,6 +47,11 @@ impl Closing {
         Self { fd, charge: None, loose: None, owner: Owner::Ours }
     }
 
+    /// Whether it was taken out of a connection, so that it is in the process's table though it need not be.
+    pub(crate) fn is_loose(&self) -> bool {
+        self.loose.is_some()
+    }
+
     /// Closes it, however long that takes. What comes back is to be closed next, by others.
     ///
     /// A connection of ours in which something is left unread is its client's from then on. What came from a client is closed with
@@ -99,7 +104,7 @@ fn empty(socket: BorrowedFd<'_>, mut take: impl FnMut(OwnedFd, Loose)) {
     let mut fds = Vec::new();
     for _ in 0..MESSAGES {
         // Before it is received: others look at the same time.
-        let Some(mut room) = Loose::room().filter(|_| has_room(socket)) else { return };
+        let Some(mut room) = Loose::room_soon().filter(|_| has_room(socket)) else { return };
         let received = receive(socket, &mut buffer, RecvFlags::DONTWAIT, &mut fds);
         fds.drain(..).for_each(|fd| take(fd, room.one()));
         match received {

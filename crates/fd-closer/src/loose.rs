@@ -5,6 +5,8 @@
 //! together; a socket that is beyond it is closed with what it holds.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -16,6 +18,10 @@ const SHARE: u64 = 16;
 /// More would make nothing faster.
 const MOST: usize = 1024;
 
+/// What is waited for room at most: receiving takes microseconds, but those that are loose may be for good.
+const PATIENCE: u32 = 100;
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// How many there are, and may come with what is being received.
 static LOOSE: AtomicUsize = AtomicUsize::new(0);
 
@@ -25,10 +31,23 @@ pub(crate) struct Loose(usize);
 
 impl Loose {
     /// Room for as many as one message can bring, if there is.
-    pub(crate) fn room() -> Option<Self> {
+    fn room() -> Option<Self> {
         let most = most();
         let add = |now: usize| now.checked_add(MAX_FDS).filter(|then| *then <= most);
-        LOOSE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok().then_some(Self(MAX_FDS))
+        let added = LOOSE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        // Made only when they are counted, as it takes them off when it is dropped.
+        added.is_ok().then(|| Self(MAX_FDS))
+    }
+
+    /// The same, for a thread that may wait a moment: others may hold room only until they have received.
+    pub(crate) fn room_soon() -> Option<Self> {
+        (0..PATIENCE).find_map(|_| {
+            let room = Self::room();
+            if room.is_none() {
+                thread::sleep(MOMENT);
+            }
+            room
+        })
     }
 
     /// One of them, which is counted apart from now on.
@@ -48,4 +67,22 @@ impl Drop for Loose {
 fn most() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit / SHARE).ok()).unwrap_or(MOST).clamp(MAX_FDS, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other tests of this process may have some too.
+    #[test]
+    fn who_finds_no_room_takes_none_off() {
+        let mut rooms: Vec<_> = std::iter::from_fn(Loose::room).collect();
+        assert!(!rooms.is_empty() && LOOSE.load(Ordering::Relaxed) <= MOST);
+        (0..100).for_each(|_| drop(Loose::room()));
+        assert!((rooms.len() * MAX_FDS..=MOST).contains(&LOOSE.load(Ordering::Relaxed)));
+        let last = rooms.last_mut().map(Loose::one);
+        assert!(last.is_some_and(|one| one.0 == 1));
+        rooms.clear();
+        assert!(Loose::room_soon().is_some());
+    }
 }

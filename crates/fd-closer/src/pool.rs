@@ -145,7 +145,12 @@ fn run(hooked: bool) {
             let left = closing.close(crowded);
             state = POOL.lock();
             state.queues.done(owner);
-            left.into_iter().for_each(|closing| state.queues.push(closing.owner, closing));
+            for closing in left {
+                match closing.is_loose() {
+                    true => state.queues.push_next(closing.owner, closing),
+                    false => state.queues.push(closing.owner, closing),
+                }
+            }
             closed = true;
             continue;
         }

@@ -67,6 +67,16 @@ impl<T> Queues<T> {
         lane.waiting.push_back(item);
     }
 
+    /// The same, ahead of what waits there: what has come out of something that was closed.
+    pub(crate) fn push_next(&mut self, owner: Owner, item: T) {
+        self.push(owner, item);
+        let of_owner = match self.lanes.get_mut(&owner) {
+            Some(lane) if owner != Owner::Ours => &mut lane.waiting,
+            _ => &mut self.ours,
+        };
+        of_owner.rotate_right(1);
+    }
+
     /// Whether [`take`](Self::take) would find something.
     pub(crate) fn is_ready(&self) -> bool {
         !self.ours.is_empty() || self.next().is_some()
@@ -180,6 +190,18 @@ mod tests {
         queues.done(stuck[0].0);
         assert_eq!(queues.take(), Some((client(1, 1), PER_ACCOUNT)));
         assert_eq!(queues.take(), None);
+    }
+
+    #[test]
+    fn what_comes_out_of_something_is_next() {
+        let mut queues = Queues::new();
+        for owner in [client(1, 1), Owner::Ours] {
+            queues.push(owner, 1);
+            queues.push(owner, 2);
+            queues.push_next(owner, 0);
+            let order: Vec<_> = take_all(&mut queues).iter().map(|(_, item)| *item).collect();
+            assert_eq!(order, [0, 1, 2]);
+        }
     }
 
     #[test]

@@ -70,6 +70,8 @@ async fn chardevs_that_the_plane_opens_have_threads_that_are_announced() {
     Client::new(&path).await;
     let mut kinds: Vec<_> = seen.lock().unwrap().iter().map(|(kind, ..)| *kind).collect();
     kinds.retain(|kind| *kind != ThreadKind::FdCloser);
+    // One that has accepted ends when nobody asks for more, and another begins.
+    kinds.dedup();
     assert_eq!(kinds, [ThreadKind::Blocking, ThreadKind::Acceptor]);
     plane.close().await;
 }
