@@ -67,7 +67,7 @@ hard-vmmd:
 .PHONY: integration
 integration: python hard-vmmd ## The integration tests of `make test` alone; PLAIN=1 for a vmmd as `cargo build` makes it
 	@$(if $(PLAIN)$(SECCOMP),,$(NO_SECCOMP))
-	$(CARGO) build -p vmmd
+	$(if $(PLAIN),$(CARGO) build -p vmmd)
 	$(if $(PLAIN),,$(HARD)) $(CARGO) test --workspace --all-features $(INTEGRATION)
 
 INTEGRATION := $(addprefix --test ,$(basename $(notdir $(wildcard integration/tests/*.rs) \

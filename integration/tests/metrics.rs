@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -169,10 +170,11 @@ fn who_finds_no_place_waits() {
     let mute: Vec<_> = (0..8).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     let mut ninth = UnixStream::connect(&socket).unwrap();
     ninth.write_all(SCRAPE.as_bytes()).unwrap();
-    ninth.set_nonblocking(true).unwrap();
+    // A place would have it answered within a millisecond.
+    ninth.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let waits = ninth.read(&mut [0]).unwrap_err();
     assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
-    ninth.set_nonblocking(false).unwrap();
+    ninth.set_read_timeout(Some(LIMIT)).unwrap();
     drop(mute);
     assert_eq!(Answer::read(&ninth).unwrap().status, 200);
 }

@@ -234,6 +234,11 @@ impl Monitors {
         objects.objects().is_ok_and(|parent| parent.detach(&node))
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().entries.len()
+    }
+
     pub(crate) fn list(&self) -> Vec<Listed> {
         let listed = |entry: &Entry| Listed {
             id: entry.monitor.id().to_owned(),

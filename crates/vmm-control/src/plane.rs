@@ -177,7 +177,9 @@ impl PlaneHandle {
         self.0.monitors.soon(async move {
             let _ = done.send(commands::power_off(&plane, cause).await);
         });
-        result.await.unwrap_or_else(|_| Err(CommandError::generic("the control plane is closed")))
+        let nobody =
+            |_| Err(CommandError::generic("nobody answers: the plane is closed, or the machine panicked"));
+        result.await.unwrap_or_else(nobody)
     }
 
     /// Waits until somebody asks the program to end. Cancel-safe.
@@ -358,8 +360,8 @@ impl ControlPlane {
         };
         if let Err(error) = self.handle.clear(cleared) {
             tracing::error!(%error, "there was no thread for the end of the plane's objects");
-        } else if timeout(CLEARING, end).await.is_err() {
-            tracing::error!("the plane's objects have not ended yet");
+        } else if !matches!(timeout(CLEARING, end).await, Ok(Ok(()))) {
+            tracing::error!("the plane's objects have not ended, or one has panicked");
         }
     }
 }

@@ -275,7 +275,8 @@ fn lingers_with_a_request() {
             let_go(fd);
             bomb.leave();
             if answered {
-                assert_eq!(Answer::read(&stream).unwrap().status, 200);
+                // What was not read of ours makes its end a reset.
+                assert!(rest(&stream).starts_with("HTTP/1.1 200"));
             }
             scene.hold();
             drop(stream);

@@ -2,20 +2,19 @@
 //!
 //! What commands count is counted as they run: a plane that is built where a [`Recorder`] [sees](Recorder::seen) it keeps the
 //! counters that it was given then. So there is no recorder of the whole process, and a plane that none saw counts nowhere.
-//! Everything else ([`PlaneHandle::update_metrics`]) is copied for each text anew, to a recorder that forgets what is not: what
-//! has gone, an iothread or a monitor, is in the next text no more, and clients that make and remove such things leave nothing.
+//! Everything else ([`PlaneHandle::update_metrics`]) is copied for each text anew, to a recorder of its own: what
+//! has gone, an iothread or a monitor, is in the next text no more, what comes again begins anew, and clients that make and remove
+//! such things leave nothing.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Level, Metadata, SharedString, Unit,
     with_local_recorder,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 use vmm_control::PlaneHandle;
 
@@ -123,8 +122,6 @@ impl Upkeep {
 pub(crate) struct Figures {
     commands: PrometheusHandle,
     plane: PlaneHandle,
-    /// For copies. What was copied for the last text and is not for this one goes with it.
-    copies: PrometheusRecorder,
     /// Who has it makes a text.
     turn: Mutex<()>,
 }
@@ -132,9 +129,7 @@ pub(crate) struct Figures {
 impl Figures {
     /// Of this plane, whose commands `recorder` has seen.
     pub(crate) fn new(recorder: &Recorder, plane: PlaneHandle) -> Self {
-        let forgets = PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(Duration::ZERO));
-        let commands = recorder.inner.handle();
-        Self { commands, plane, copies: forgets.build_recorder(), turn: Mutex::new(()) }
+        Self { commands: recorder.inner.handle(), plane, turn: Mutex::new(()) }
     }
 
     /// All of it as of now, in the text format of Prometheus.
@@ -142,9 +137,10 @@ impl Figures {
         let _turn = self.turn.lock().await;
         // Whoever asks again and again has others wait for one text at most.
         tokio::task::yield_now().await;
-        with_local_recorder(&self.copies, || self.plane.update_metrics());
+        let copies = PrometheusBuilder::new().build_recorder();
+        with_local_recorder(&copies, || self.plane.update_metrics());
         let mut text = self.commands.render();
-        text.push_str(&self.copies.handle().render());
+        text.push_str(&copies.handle().render());
         text
     }
 }

@@ -94,6 +94,14 @@ impl IoThreadObject {
     }
 }
 
+/// A list as short as it can be: one may come with a million times the same CPU in it, and is kept.
+fn each_once(mut cpus: Vec<u16>) -> Vec<u16> {
+    cpus.sort_unstable();
+    cpus.dedup();
+    cpus.shrink_to_fit();
+    cpus
+}
+
 /// The type.
 pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
     let threads = threads.clone();
@@ -104,7 +112,7 @@ pub(crate) fn iothread(threads: &Arc<IoThreads>) -> ObjectType {
         for (name, value) in given.collect::<qmp_protocol::Object>().iter_qdict() {
             initial.values.set(name, value.as_i64().unwrap_or_default())?;
         }
-        initial.cpu_affinity = properties.cpu_affinity.unwrap_or_default();
+        initial.cpu_affinity = each_once(properties.cpu_affinity.unwrap_or_default());
         Ok(IoThreadObject {
             id: creation.id.clone(),
             threads: threads.clone(),
@@ -132,7 +140,7 @@ impl Object for IoThreadObject {
 
     fn set(&self, name: &'static str, new: IothreadProperties) -> CommandResult<()> {
         if name == CPU_AFFINITY {
-            let cpus = new.cpu_affinity.unwrap_or_default();
+            let cpus = each_once(new.cpu_affinity.unwrap_or_default());
             return match self.threads.with(&self.id, |thread| thread.set_cpu_affinity(&cpus)) {
                 Some(set) => Ok(set?),
                 None => {

@@ -211,6 +211,7 @@ impl Parts {
         chardevs: &Arc<Chardevs>,
         limits: &Limits<'_>,
     ) -> CommandResult<Self> {
+        bounds::monitors(monitors.count())?;
         bounds::list("allowed-uids", limits.allowed_uids)?;
         bounds::list("allowed-gids", limits.allowed_gids)?;
         // Before this one stands there itself.
