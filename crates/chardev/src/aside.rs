@@ -52,7 +52,11 @@ impl Detach for tokio::net::unix::pipe::Sender {
 /// A descriptor whose close can block: it was given to us and lingers, or descriptors that do are unread in its queue,
 /// or its file system is slow. So it is closed by [`fd_closer`].
 #[derive(Debug)]
-pub(crate) struct Aside<T: Detach>(Option<T>);
+pub(crate) struct Aside<T: Detach> {
+    inner: Option<T>,
+    /// Somebody else has it too: it was handed in.
+    shared: bool,
+}
 
 /// Has the runtime watch a socket that came from a client. Where it cannot, a copy is what is closed here, and the socket
 /// where nobody waits.
@@ -61,10 +65,11 @@ pub(crate) fn watched<S: From<OwnedFd>, T: Detach>(
     from_std: impl FnOnce(S) -> io::Result<T>,
 ) -> io::Result<Aside<T>> {
     // Without room for a copy a client is rather taken than lost.
+    let shared = |inner| Aside { inner: Some(inner), shared: true };
     let Ok(copy) = duplicate(socket.as_fd()) else {
-        return from_std(socket.into_fd().into()).map(Aside::from);
+        return from_std(socket.into_fd().into()).map(shared);
     };
-    let watched = Aside::from(from_std(copy.into())?);
+    let watched = shared(from_std(copy.into())?);
     // The copy is there, so this is not the last close.
     drop(socket.into_fd());
     Ok(watched)
@@ -72,7 +77,7 @@ pub(crate) fn watched<S: From<OwnedFd>, T: Detach>(
 
 impl<T: Detach> From<T> for Aside<T> {
     fn from(inner: T) -> Self {
-        Self(Some(inner))
+        Self { inner: Some(inner), shared: false }
     }
 }
 
@@ -80,7 +85,7 @@ impl<T: Detach> Deref for Aside<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        match &self.0 {
+        match &self.inner {
             Some(inner) => inner,
             None => unreachable!("only drop takes it"),
         }
@@ -90,9 +95,17 @@ impl<T: Detach> Deref for Aside<T> {
 impl<T: Detach> Drop for Aside<T> {
     fn drop(&mut self) {
         // An error says that the runtime is gone, and closes the descriptor here.
-        if let Some(Ok(fd)) = self.0.take().map(T::detach) {
+        if let Some(Ok(fd)) = self.inner.take().map(T::detach) {
             // A socket's peer sees the end now, however long the close takes.
-            if T::SOCKET { fd_closer::close_connection(fd) } else { fd_closer::close(fd) }
+            match (T::SOCKET, self.shared) {
+                (true, false) => fd_closer::close_connection(fd),
+                (true, true) => {
+                    // An error says that the peer has gone.
+                    let _ = rustix::net::shutdown(&fd, rustix::net::Shutdown::Both);
+                    fd_closer::close(fd);
+                }
+                (false, _) => fd_closer::close(fd),
+            }
         }
     }
 }

@@ -101,7 +101,7 @@ impl Connection {
     /// its side. `buf` must not be empty.
     ///
     /// # Errors
-    /// `WouldBlock`, or what the socket says.
+    /// `WouldBlock`, or what the socket says; `EMFILE` when descriptors come and this process has no room for them.
     pub fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.stream.try_recv_plain(buf)
     }

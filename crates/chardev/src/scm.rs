@@ -9,6 +9,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use peer_admission::Credentials;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recv, recvmsg, send};
 
@@ -92,7 +93,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>
     };
     fds.iter().skip(before).for_each(make_blocking);
     if !complete {
-        fd_closer::close_all(fds.split_off(before));
+        close_unwanted(fd, fds.split_off(before));
     }
     Ok(Received { len, fds: fds.len() > before, truncated: !complete })
 }
@@ -112,7 +113,7 @@ fn receive_copies(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>) ->
     };
     match taken {
         Ok(_) => fds.append(&mut copies),
-        Err(_) => fd_closer::close_all(copies),
+        Err(_) => close_unwanted(fd, copies),
     }
     Ok(taken?)
 }
@@ -122,8 +123,29 @@ fn receive_copies(fd: BorrowedFd<'_>, buf: &mut [u8], fds: &mut Vec<OwnedFd>) ->
 pub(crate) fn receive_plain(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     let mut unwanted = Vec::new();
     let (bytes, _) = fd_closer::receive(fd, buf, RecvFlags::DONTWAIT, &mut unwanted)?;
-    fd_closer::close_all(unwanted);
+    close_unwanted(fd, unwanted);
     Ok(bytes)
+}
+
+/// The same for who has not looked before.
+///
+/// # Errors
+/// `EMFILE` when descriptors come and there may be no room for them; nothing is taken then.
+pub(crate) fn receive_unseen(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    if fd_closer::has_room(fd) {
+        return receive_plain(fd, buf);
+    }
+    match take(fd, buf)? {
+        Taken::Bytes(len) => Ok(len),
+        Taken::Fds(_) => Err(Errno::MFILE.into()),
+    }
+}
+
+/// Has descriptors closed that came through this socket, as its peer's.
+fn close_unwanted(socket: BorrowedFd<'_>, fds: Vec<OwnedFd>) {
+    if !fds.is_empty() {
+        fd_closer::close_all_of(fds, Credentials::of(socket).map(|peer| peer.uid));
+    }
 }
 
 /// Writes what fits.

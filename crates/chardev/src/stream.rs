@@ -78,7 +78,7 @@ impl Stream {
     pub(crate) fn try_recv_plain(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => {
-                stream.try_io(Interest::READABLE, || scm::receive_plain(stream.as_fd(), buf))
+                stream.try_io(Interest::READABLE, || scm::receive_unseen(stream.as_fd(), buf))
             }
             #[cfg(feature = "tcp")]
             Self::Tcp(stream) => {

@@ -48,7 +48,7 @@ pub fn close(fd: OwnedFd) {
     closing::close(fd, None, None);
 }
 
-/// Closes a connected socket that the process has accepted or made itself, as [`close`] does. Its peer sees the end now, and
+/// Closes a connected socket that the process has accepted or made itself, and nobody else has, as [`close`] does. Its peer sees the end now, and
 /// descriptors that it has sent and nobody has read are closed as the peer's.
 pub fn close_connection(socket: OwnedFd) {
     // An error says that the peer has gone, or that it is no such socket.
@@ -79,6 +79,11 @@ pub fn close_listener(socket: OwnedFd) {
             Err(_) => return close(socket),
         }
     }
+}
+
+/// Closes descriptors that a user has sent, if it is known which, as a [`Received`] of that user's is.
+pub fn close_all_of(fds: impl IntoIterator<Item = OwnedFd>, user: Option<u32>) {
+    fds.into_iter().for_each(|fd| drop(Received::of(fd, user)));
 }
 
 /// Closes descriptors as [`close`] does.

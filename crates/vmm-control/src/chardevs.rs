@@ -15,7 +15,7 @@ use qmp_protocol::order::NameTable;
 use tokio::sync::watch;
 
 use crate::objects::builtin::{OtherObject, SocketObject};
-use crate::objects::{Objects, WeakObjects};
+use crate::objects::{Node, Objects, WeakObjects};
 
 /// Why a chardev is not put in or taken out. QEMU 7.2's texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,8 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     chardev: Arc<Chardev>,
+    /// In the object tree. Its id may have a '/' in it, so it cannot be found by its path.
+    node: Option<Arc<Node>>,
     /// Dropped with the entry, which those who wait for its end see.
     _present: watch::Sender<()>,
 }
@@ -152,10 +154,12 @@ impl Chardevs {
             return Err(ChardevError::Busy(id.to_owned()));
         }
         state.order.remove(id);
-        let Entry { chardev, .. } = state.entries.remove(place);
+        let Entry { chardev, node, .. } = state.entries.remove(place);
         // Under the lock: whoever takes the id next is seen after this.
-        if let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) {
-            objects.detach(&format!("/chardevs/{id}"));
+        if let Some(node) = node
+            && let Some(parent) = self.container()
+        {
+            parent.detach(&node);
         }
         drop(state);
         Ok(chardev)
@@ -179,18 +183,24 @@ impl Chardevs {
         self.objects.get_or_init(|| objects.downgrade());
     }
 
-    fn show(&self, chardev: &Arc<Chardev>) {
-        let Some(objects) = self.objects.get().and_then(WeakObjects::upgrade) else { return };
-        let Some(parent) = objects.find("/chardevs") else { return };
+    /// What chardevs stand in.
+    fn container(&self) -> Option<Arc<Node>> {
+        self.objects.get().and_then(WeakObjects::upgrade)?.find("/chardevs")
+    }
+
+    fn show(&self, chardev: &Arc<Chardev>) -> Option<Arc<Node>> {
+        let objects = self.objects.get().and_then(WeakObjects::upgrade)?;
+        let parent = self.container()?;
         let shown = if chardev.is_socket() {
             objects.attach_node(&parent, chardev.id(), "chardev-socket", Arc::new(SocketObject::new(chardev)))
         } else {
             let kind = format!("chardev-{}", chardev.kind());
             objects.attach_node(&parent, chardev.id(), &kind, Arc::new(OtherObject))
         };
-        if let Err(error) = shown {
+        let untold = |error| {
             tracing::warn!(chardev = chardev.id(), "it does not stand in the object tree: {error}");
-        }
+        };
+        shown.map_err(untold).ok()
     }
 
     /// Lets all go, and takes no more.
@@ -241,8 +251,8 @@ impl Reservation<'_> {
             return Err(ChardevError::Closed);
         }
         state.order.insert(self.id.clone());
-        self.chardevs.show(&chardev);
-        state.entries.push(Entry { chardev, _present: present });
+        let node = self.chardevs.show(&chardev);
+        state.entries.push(Entry { chardev, node, _present: present });
         Ok(Presence(presence))
     }
 }

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vmm_integration::passed::PassedListener;
@@ -11,6 +12,7 @@ use vmm_integration::vfio_user::payload::{get_info, qemu_version, region_read};
 use vmm_integration::vfio_user::{MAX_TRANSFER, Peer};
 use vmm_integration::wire::{self, MAX_FDS};
 
+use crate::exhaustion::Few;
 use crate::frame::{Scene, Stage, done};
 use crate::tools::{Again, Lingering, borrowed, let_go, nulls};
 
@@ -78,6 +80,31 @@ fn a_device_is_sent_what_lingers() {
                 scene.hold();
                 honest.in_step();
             }
+        });
+    });
+}
+
+/// The same where the process has no room for it: what the kernel cannot hand over it closes, in the call that was to receive it.
+#[test]
+fn a_device_is_sent_what_lingers_and_no_descriptor_is_free() {
+    DEVICES.attack(|scene| {
+        goes_on(scene, |honest| {
+            let (fd, mut bomb) = Lingering::inside(1);
+            let mut peer = peer(scene, "dev0.sock");
+            let few = Few::more(scene, 0);
+            // It is looked only now and then whether there is room.
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_millis(150) {
+                scene.hold();
+            }
+            peer.tolerates(&get_info(), &[fd.as_fd()]);
+            let_go(fd);
+            bomb.leave();
+            honest.in_step();
+            drop(few);
+            drop(peer);
+            scene.hold();
+            honest.in_step();
         });
     });
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use vmm_integration::client::Client;
 use vmm_integration::wire::{self, dev_null};
 
+use crate::exhaustion::Few;
 use crate::frame::{Scene, Stage, attack, done};
 use crate::tools::{
     Lingering, file_on, hand_in, let_go, listener_on, monitor_on, pipe_on, socket_of_fd, without_monitor,
@@ -328,20 +329,43 @@ fn lingers_unread_on_a_connection_that_is_hung_up_on() {
     });
 }
 
+const SERIAL: Stage = Stage {
+    extra: &[
+        "-machine",
+        "board",
+        "-chardev",
+        "socket,id=ser,path={}/ser.sock,server=on,wait=off",
+        "-serial",
+        "chardev:ser",
+    ],
+    options: "",
+    under: Vec::new(),
+    uid: None,
+    slack: 0,
+};
+
+/// What the kernel cannot hand over it closes, in the call that was to receive it.
+#[test]
+fn lingers_on_the_line_of_a_serial_port_and_no_descriptor_is_free() {
+    SERIAL.attack(|scene| {
+        for (fd, mut bomb) in bombs() {
+            let client = UnixStream::connect(scene.path("ser.sock")).unwrap();
+            scene.hold();
+            let few = Few::more(scene, 0);
+            wire::send(&client, b"x", &[fd.as_fd()]).unwrap();
+            let_go(fd);
+            bomb.leave();
+            scene.hold();
+            drop(few);
+            drop(client);
+            scene.hold();
+        }
+    });
+}
+
 #[test]
 fn lingers_on_the_line_of_a_serial_port() {
-    let stage = Stage {
-        extra: &[
-            "-machine",
-            "board",
-            "-chardev",
-            "socket,id=ser,path={}/ser.sock,server=on,wait=off",
-            "-serial",
-            "chardev:ser",
-        ],
-        ..Stage::default()
-    };
-    stage.attack(|scene| {
+    SERIAL.attack(|scene| {
         for (fd, mut bomb) in bombs() {
             let client = UnixStream::connect(scene.path("ser.sock")).unwrap();
             // What has no use for descriptors may take the bytes without them.

@@ -3,16 +3,19 @@
 //! All I/O says `MSG_DONTWAIT` for itself: a socket that was passed in stays shared with whoever passed it, and so do its
 //! flags.
 
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fd_closer::Received;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 
 use super::listener::Accepted;
 use super::{Credentials, Limits};
@@ -21,6 +24,9 @@ use crate::protocol::{Channel, Counters, Session};
 
 /// Descriptors that we send at once, at most.
 const MAX_SENT_FDS: usize = 16;
+
+/// For how long it is not asked again whether descriptors would find room.
+const ROOM_AGE: Duration = Duration::from_millis(100);
 
 /// What a read has brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +69,32 @@ impl Drop for Stream {
     }
 }
 
+/// Whether there is room for the descriptors of a message, which is asked now and then: it takes three system calls, and most
+/// messages have none. Without it the kernel would close them on this thread, and a close can block.
+#[derive(Debug)]
+struct Room {
+    is_there: bool,
+    until: Instant,
+}
+
+impl Room {
+    fn look(&mut self, socket: BorrowedFd<'_>) -> bool {
+        let now = Instant::now();
+        if now >= self.until {
+            *self = Self { is_there: fd_closer::has_room(socket), until: now + ROOM_AGE };
+        }
+        self.is_there
+    }
+}
+
+/// How much there is to read at once, if anything, and whether descriptors come with it. (Or credentials, which nobody asks for.)
+fn shown(socket: BorrowedFd<'_>, room: &mut [u8]) -> Option<(usize, bool)> {
+    let mut no_control = RecvAncillaryBuffer::default();
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let seen = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut no_control, flags).ok()?;
+    (seen.bytes > 0).then(|| (seen.bytes, seen.flags.contains(ReturnFlags::CTRUNC)))
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -95,6 +127,7 @@ pub(super) struct Connection {
     pub(super) trim_at: Option<Instant>,
     /// What the session has counted that the context has, too.
     pub(super) counted: Counters,
+    fds_fit: Room,
 }
 
 impl Connection {
@@ -120,6 +153,7 @@ impl Connection {
             twin_is_full: false,
             trim_at: None,
             counted: Counters::default(),
+            fds_fit: Room { is_there: false, until: now },
         }
     }
 
@@ -145,11 +179,22 @@ impl Connection {
                 None => return Read::Nothing,
             },
         };
-        let room = self.session.spare(channel);
-        let size = room.len();
-        if size == 0 {
+        let mut room = self.session.spare(channel);
+        if room.is_empty() {
             return Read::Nothing;
         }
+        if !self.fds_fit.look(socket.as_fd()) {
+            match shown(socket.as_fd(), room) {
+                Some((_, true)) => {
+                    return Read::End("this process has no room for descriptors of the client");
+                }
+                // No more than that: what comes meanwhile may have some.
+                Some((len, false)) => room = &mut room[..len],
+                // Reading tells what it is.
+                None => {}
+            }
+        }
+        let size = room.len();
         // Does not allocate unless there are some.
         let mut fds = Vec::new();
         let (count, flags) = match fd_closer::receive(socket.as_fd(), room, RecvFlags::DONTWAIT, &mut fds) {

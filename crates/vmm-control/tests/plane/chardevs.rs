@@ -38,6 +38,20 @@ async fn listed(session: &LocalSession) -> Vec<(String, String, bool)> {
     list.as_array().unwrap().iter().map(info).collect()
 }
 
+/// A '/' is nothing special in a chardev's id, but it is in the path of an object.
+#[tokio::test]
+async fn an_id_with_a_slash_leaves_nothing_in_the_object_tree() {
+    let plane = plane();
+    let session = plane.connect();
+    let before = ask(&session, "qom-list", json!({"path": "/chardevs"})).await;
+    for id in ["1", "x/1", "/"] {
+        assert_eq!(add(&session, id, "null", json!({})).await, json!({}), "{id}");
+        assert_eq!(ask(&session, "chardev-remove", json!({"id": id})).await, json!({}), "{id}");
+        assert_eq!(ask(&session, "qom-list", json!({"path": "/chardevs"})).await, before, "{id}");
+    }
+    plane.close().await;
+}
+
 #[tokio::test]
 async fn added_listed_removed() {
     let (plane, dir) = (plane(), directory());
