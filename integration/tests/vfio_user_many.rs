@@ -115,10 +115,11 @@ fn sixty_four_contexts_are_each_served_right() {
     }
 }
 
-/// One that has thousands of commands waiting is not done before each of the others has had its one.
+/// One that has thousands of commands waiting is not done before each of the others has had its one. (As many as its socket holds
+/// while the server is stopped: all the while that this client takes to read 63 answers, the server goes on.)
 #[test]
 fn sixty_four_contexts_are_each_served_fairly() {
-    const GREED: usize = 2000;
+    const GREED: usize = 5000;
     let mut server = Server::new(&[Device::Scratch; CONTEXTS]);
     let mut peers: Vec<Peer> = (0..CONTEXTS).map(|device| server.peer(device)).collect();
     let greedy = get_info().encode().repeat(GREED);
