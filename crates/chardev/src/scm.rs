@@ -5,20 +5,16 @@
 //!
 //! Control buffers are on the stack; nothing is allocated but room in the caller's vector.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use peer_admission::Credentials;
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, RecvMsg, ReturnFlags, SendFlags, recv, recvmsg, send};
+use rustix::net::{RecvFlags, ReturnFlags, SendFlags, recv, send};
 
 pub use fd_closer::MAX_FDS;
 
 use crate::duplex::set_nonblocking;
-
-/// The size of a control message that carries nothing.
-const HEADER: usize = 16;
 
 /// What [`Connection::try_peek`](crate::Connection::try_peek) saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,20 +47,10 @@ pub struct Received {
     pub truncated: bool,
 }
 
-/// Looks without taking.
-///
-/// With a control buffer that holds a header and no descriptor, the kernel reports truncation (`MSG_CTRUNC`) exactly
-/// if there were descriptors to deliver, and installs none. A buffer of size zero would not do: it is taken for "not
-/// interested". When the buffer is full the kernel goes on looking through what is queued behind, up to the first write
-/// with descriptors, so the answer can be "yes" for a write that is not shown; never "no" for one that is. It is "yes" too
-/// where whoever shares the socket has asked for credentials or the like: they do not fit either. The kernel has those at the end
-/// of a stream, too, where there are no descriptors for certain: they come with bytes only.
+/// Looks without taking, as [`fd_closer::peek`] does.
 pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Peeked> {
-    let mut control = Aligned([MaybeUninit::uninit(); HEADER]);
-    let mut control = RecvAncillaryBuffer::new(&mut control.0);
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let RecvMsg { bytes, flags, .. } = recvmsg(fd, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
-    Ok(Peeked { len: bytes, fds: bytes > 0 && flags.contains(ReturnFlags::CTRUNC) })
+    let (len, fds) = fd_closer::peek(fd, buf)?;
+    Ok(Peeked { len, fds })
 }
 
 /// Takes what is there, unless there are descriptors among it.
@@ -158,12 +144,9 @@ fn make_blocking(fd: &OwnedFd) {
     let _ = set_nonblocking(fd.as_fd(), false);
 }
 
-/// Aligned as the kernel wants control messages, so that all of the buffer is used.
-#[repr(C, align(8))]
-struct Aligned<const N: usize>([MaybeUninit<u8>; N]);
-
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
     use std::os::unix::net::UnixStream;
 
     use rustix::fs::OFlags;

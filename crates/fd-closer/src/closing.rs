@@ -1,17 +1,16 @@
 //! A descriptor that is to be closed.
 
-use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use budget::Charge;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, ReturnFlags, sockopt};
 
 use crate::kind::is_quick;
 use crate::loose::Loose;
 use crate::pool;
 use crate::queues::Owner;
-use crate::receive::{has_room, receive};
+use crate::receive::{has_room, peek, receive};
 
 /// How many messages are read out of a connection before it is closed with what is left in it.
 const MESSAGES: usize = 1024;
@@ -92,10 +91,7 @@ fn peer(fd: BorrowedFd<'_>) -> Option<u32> {
 
 /// Whether nothing is left in a connection that has ended: the usual case, which one look tells.
 fn is_empty(socket: BorrowedFd<'_>) -> bool {
-    let (mut byte, mut no_control) = ([0], RecvAncillaryBuffer::default());
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let seen = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut no_control, flags);
-    seen.is_ok_and(|seen| seen.bytes == 0 && !seen.flags.contains(ReturnFlags::CTRUNC))
+    peek(socket, &mut [0]).is_ok_and(|(len, _)| len == 0)
 }
 
 /// Takes what descriptors a socket still has in its queue, to which nothing more comes, as far as that can be.

@@ -38,7 +38,7 @@ use closing::Closing;
 pub use hooks::{Announced, announce_to};
 pub use pool::IDLE;
 pub use queues::MAX_THREADS;
-pub use receive::{MAX_FDS, has_room, receive};
+pub use receive::{MAX_FDS, has_room, peek, receive};
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///
@@ -84,11 +84,6 @@ pub fn close_listener(socket: OwnedFd) {
 /// Closes descriptors that a user has sent, if it is known which, as a [`Received`] of that user's is.
 pub fn close_all_of(fds: impl IntoIterator<Item = OwnedFd>, user: Option<u32>) {
     fds.into_iter().for_each(|fd| drop(Received::of(fd, user)));
-}
-
-/// Closes descriptors as [`close`] does.
-pub fn close_all(fds: impl IntoIterator<Item = OwnedFd>) {
-    fds.into_iter().for_each(close);
 }
 
 /// A descriptor that is closed by [`close`] when it is dropped.

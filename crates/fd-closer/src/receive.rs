@@ -27,13 +27,16 @@ const LABEL: usize = 512;
 /// what comes first, descriptors are closed by the kernel, on this thread.
 const ROOM: usize = rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1), ScmRights(1)) + LABEL;
 
+/// The size of a control message that carries nothing.
+const HEADER: usize = 16;
+
 /// The level and the type of a message with a descriptor of the sender's process.
 const SOL_SOCKET: i32 = 1;
 const SCM_PIDFD: i32 = 4;
 
 /// Aligned as the kernel wants control messages.
 #[repr(C, align(8))]
-struct Control([MaybeUninit<u8>; ROOM]);
+struct Control<const N: usize>([MaybeUninit<u8>; N]);
 
 /// Receives one message, or bytes of a stream up to descriptors. What came as `SCM_RIGHTS` is pushed, close-on-exec; other
 /// descriptors are closed. Gives the number of bytes, and the kernel's flags: `CTRUNC` if not all descriptors came.
@@ -65,6 +68,26 @@ pub fn receive(
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
     Ok((received.bytes, received.flags))
+}
+
+/// Looks at what can be received without taking it, and says how many bytes that is and whether descriptors come with it: if not,
+/// then certainly not with those bytes.
+///
+/// With a control buffer that holds a header and no descriptor, the kernel reports truncation (`MSG_CTRUNC`) exactly
+/// if there were descriptors to deliver, and installs none. A buffer of size zero would not do: it is taken for "not
+/// interested". When the buffer is full the kernel goes on looking through what is queued behind, up to the first write
+/// with descriptors, so the answer can be "yes" for a write that is not shown; never "no" for one that is. It is "yes" too
+/// where whoever shares the socket has asked for credentials or the like: they do not fit either. The kernel has those at the end
+/// of a stream, too, where there are no descriptors for certain: they come with bytes only.
+///
+/// # Errors
+/// What the kernel says.
+pub fn peek(socket: BorrowedFd<'_>, buf: &mut [u8]) -> rustix::io::Result<(usize, bool)> {
+    let mut space = Control([MaybeUninit::uninit(); HEADER]);
+    let mut control = RecvAncillaryBuffer::new(&mut space.0);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let seen = recvmsg(socket, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
+    Ok((seen.bytes, seen.bytes > 0 && seen.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 /// Whether this process has room for another [`MAX_FDS`] descriptors, as many as one message can bring. What does not fit the

@@ -21,12 +21,17 @@ use crate::tools::{Again, Lingering, borrowed, client_of, full_listener};
 /// A user and a group that nobody is listed as.
 pub(crate) const STRANGER: (u32, u32) = (61_700, 61_700);
 
+/// Makes this thread alone somebody else's.
+fn become_of((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
 /// Connects as somebody else. An error is the system's: the socket's mode, say.
-pub(crate) fn connect_as((uid, gid): (u32, u32), path: PathBuf) -> std::io::Result<UnixStream> {
+pub(crate) fn connect_as(user: (u32, u32), path: PathBuf) -> std::io::Result<UnixStream> {
     let connecting = std::thread::spawn(move || {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)?;
+        become_of(user)?;
         UnixStream::connect(path)
     });
     connecting.join().unwrap()
@@ -111,14 +116,12 @@ fn a_user_who_is_not_listed_sends_descriptors_without_end() {
 }
 
 /// Connects again and again as somebody else, each time with four messages full of descriptors.
-fn send_and_send((uid, gid): (u32, u32), path: PathBuf) -> Again {
+fn send_and_send(user: (u32, u32), path: PathBuf) -> Again {
     let file = open_file(Path::new("/proc/self/status"), OFlags::RDONLY).unwrap();
     let mut is_other = false;
     Again::and_again(move || {
         if !std::mem::replace(&mut is_other, true) {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            set_thread_res_gid(gid, gid, gid).unwrap();
-            set_thread_res_uid(uid, uid, uid).unwrap();
+            become_of(user).unwrap();
         }
         let socket = UnixStream::connect(&path).unwrap();
         for _ in 0..4 {
@@ -203,10 +206,7 @@ fn a_flood_of_refused_connections() {
         if others_can_be_had(scene) {
             let path = scene.socket();
             let flood = Again::and_again(move || {
-                // Of this thread alone.
-                let (uid, gid) = (Uid::from_raw(STRANGER.0), Gid::from_raw(STRANGER.1));
-                set_thread_res_gid(gid, gid, gid).unwrap();
-                set_thread_res_uid(uid, uid, uid).unwrap();
+                become_of(STRANGER).unwrap();
                 drop(UnixStream::connect(&path));
             });
             for _ in 0..5 {

@@ -3,7 +3,7 @@
 //! All I/O says `MSG_DONTWAIT` for itself: a socket that was passed in stays shared with whoever passed it, and so do its
 //! flags.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 use fd_closer::Received;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
+use rustix::net::{RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::listener::Accepted;
 use super::{Credentials, Limits};
@@ -85,14 +82,6 @@ impl Room {
         }
         self.is_there
     }
-}
-
-/// How much there is to read at once, if anything, and whether descriptors come with it. (Or credentials, which nobody asks for.)
-fn shown(socket: BorrowedFd<'_>, room: &mut [u8]) -> Option<(usize, bool)> {
-    let mut no_control = RecvAncillaryBuffer::default();
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let seen = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut no_control, flags).ok()?;
-    (seen.bytes > 0).then(|| (seen.bytes, seen.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 /// A connection.
@@ -184,14 +173,12 @@ impl Connection {
             return Read::Nothing;
         }
         if !self.fds_fit.look(socket.as_fd()) {
-            match shown(socket.as_fd(), room) {
-                Some((_, true)) => {
-                    return Read::End("this process has no room for descriptors of the client");
-                }
+            match fd_closer::peek(socket.as_fd(), room) {
+                Ok((_, true)) => return Read::End("this process has no room for descriptors of the client"),
                 // No more than that: what comes meanwhile may have some.
-                Some((len, false)) => room = &mut room[..len],
+                Ok((len @ 1.., false)) => room = &mut room[..len],
                 // Reading tells what it is.
-                None => {}
+                Ok((0, false)) | Err(_) => {}
             }
         }
         let size = room.len();
