@@ -10,7 +10,8 @@ use crate::kind::is_quick;
 use crate::loose::Loose;
 use crate::pool;
 use crate::queues::Owner;
-use crate::receive::{has_room, peek, receive};
+use crate::receive::{peek, receive};
+use crate::room::has_room;
 
 /// How many messages are read out of a connection before it is closed with what is left in it.
 const MESSAGES: usize = 1024;

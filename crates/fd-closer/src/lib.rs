@@ -12,10 +12,10 @@
 //!
 //! A session whose closes are stuck takes up 16 threads at most, a user of the system 64, all clients 960; what is theirs beyond
 //! that waits behind its own kind, and nobody else's does. Whose a descriptor is says its charge, or who received it
-//! ([`Received::of`]); where nobody does, a unix socket is its peer's, and all else belongs to one user whom nobody knows. Where half of that is taken up, what is unread in unix sockets is taken out before they are closed, as that is what
-//! holds up most: a 16th of the limit of descriptors at most (between 253 and 1024), so that what somebody has sent does not fill the
-//! table. What the process has accepted itself ([`close_connection`]) never waits behind them; if something is unread in it, that is
-//! its peer's.
+//! ([`Received::of`]); where nobody does, a unix socket is its peer's, and all else belongs to one user whom nobody knows. Where half
+//! of that is taken up, what is unread in unix sockets is taken out before they are closed, as that is what holds up most: a 16th of
+//! the limit of descriptors at most (between 253 and 1024), so that what somebody has sent does not fill the table. What the process
+//! has accepted itself ([`close_connection`]) never waits behind them; if something is unread in it, that is its peer's.
 //!
 //! A descriptor may be charged to a [budget](budget::Budget). While it waits to be closed, or its close does not end, it
 //! [leaves](budget::Charge::leave): its session is told of it by [`Account::leaving`](budget::Account::leaving).
@@ -30,6 +30,7 @@ mod loose;
 mod pool;
 mod queues;
 mod receive;
+mod room;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -38,7 +39,8 @@ use closing::Closing;
 pub use hooks::{Announced, announce_to};
 pub use pool::IDLE;
 pub use queues::MAX_THREADS;
-pub use receive::{MAX_FDS, has_room, peek, receive};
+pub use receive::{MAX_FDS, peek, receive};
+pub use room::has_room;
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.
 ///

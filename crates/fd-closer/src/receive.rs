@@ -13,9 +13,11 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+
+use crate::room;
 
 /// The most descriptors that one message can carry (`SCM_MAX_FD` of Linux).
 pub const MAX_FDS: usize = 253;
@@ -49,6 +51,7 @@ pub fn receive(
     flags: RecvFlags,
     fds: &mut Vec<OwnedFd>,
 ) -> rustix::io::Result<(usize, ReturnFlags)> {
+    let before = fds.len();
     let mut space = Control([MaybeUninit::new(0); ROOM]);
     let mut control = RecvAncillaryBuffer::new(&mut space.0);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
@@ -59,6 +62,7 @@ pub fn receive(
         }
     }
     drop(control);
+    room::took(fds.len() - before);
     // SAFETY: all bytes were zero to begin with, and the kernel has written bytes.
     let written = unsafe { &*(&raw const space.0).cast::<[u8; ROOM]>() };
     for number in pidfds(written) {
@@ -88,17 +92,6 @@ pub fn peek(socket: BorrowedFd<'_>, buf: &mut [u8]) -> rustix::io::Result<(usize
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let seen = recvmsg(socket, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
     Ok((seen.bytes, seen.bytes > 0 && seen.flags.contains(ReturnFlags::CTRUNC)))
-}
-
-/// Whether this process has room for another [`MAX_FDS`] descriptors, as many as one message can bring. What does not fit the
-/// kernel closes on the thread that receives, and a close can block. The lowest number that is free tells, unless there are
-/// many gaps above it; it is found by a duplicate of `fd`, for a moment.
-#[must_use]
-pub fn has_room(fd: BorrowedFd<'_>) -> bool {
-    let Ok(lowest) = rustix::io::fcntl_dupfd_cloexec(fd, 0) else { return false };
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let next = u64::try_from(lowest.as_raw_fd()).unwrap_or_default();
-    most.is_none_or(|most| next + (MAX_FDS as u64) < most)
 }
 
 /// The numbers in the messages that carry a descriptor of a process. Behind the last message there are zeros.

@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fd_closer::Received;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,9 +21,6 @@ use crate::protocol::{Channel, Counters, Session};
 
 /// Descriptors that we send at once, at most.
 const MAX_SENT_FDS: usize = 16;
-
-/// For how long it is not asked again whether descriptors would find room.
-const ROOM_AGE: Duration = Duration::from_millis(100);
 
 /// What a read has brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,24 +63,6 @@ impl Drop for Stream {
     }
 }
 
-/// Whether there is room for the descriptors of a message, which is asked now and then: it takes three system calls, and most
-/// messages have none. Without it the kernel would close them on this thread, and a close can block.
-#[derive(Debug)]
-struct Room {
-    is_there: bool,
-    until: Instant,
-}
-
-impl Room {
-    fn look(&mut self, socket: BorrowedFd<'_>) -> bool {
-        let now = Instant::now();
-        if now >= self.until {
-            *self = Self { is_there: fd_closer::has_room(socket), until: now + ROOM_AGE };
-        }
-        self.is_there
-    }
-}
-
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -116,7 +95,6 @@ pub(super) struct Connection {
     pub(super) trim_at: Option<Instant>,
     /// What the session has counted that the context has, too.
     pub(super) counted: Counters,
-    fds_fit: Room,
 }
 
 impl Connection {
@@ -142,7 +120,6 @@ impl Connection {
             twin_is_full: false,
             trim_at: None,
             counted: Counters::default(),
-            fds_fit: Room { is_there: false, until: now },
         }
     }
 
@@ -172,7 +149,8 @@ impl Connection {
         if room.is_empty() {
             return Read::Nothing;
         }
-        if !self.fds_fit.look(socket.as_fd()) {
+        // Without room the kernel would close them on this thread, and a close can block.
+        if !fd_closer::has_room(socket.as_fd()) {
             match fd_closer::peek(socket.as_fd(), room) {
                 Ok((_, true)) => return Read::End("this process has no room for descriptors of the client"),
                 // No more than that: what comes meanwhile may have some.
