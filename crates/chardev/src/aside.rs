@@ -75,6 +75,13 @@ pub(crate) fn watched<S: From<OwnedFd>, T: Detach>(
     Ok(watched)
 }
 
+impl<T: Detach> Aside<T> {
+    /// Whether somebody else may have it too, who reads it, writes it and sets its options.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+}
+
 impl<T: Detach> From<T> for Aside<T> {
     fn from(inner: T) -> Self {
         Self { inner: Some(inner), shared: false }

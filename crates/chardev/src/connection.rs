@@ -36,7 +36,7 @@ impl Connection {
         Self { stream, peer, badge, giver, slot: Some(slot) }
     }
 
-    /// A connection over any connected unix socket. It belongs to no chardev and takes no slot.
+    /// A connection over any connected unix socket that nobody else has. It belongs to no chardev and takes no slot.
     ///
     /// # Errors
     /// The socket's options cannot be changed (`SO_PASSCRED` is switched off).

@@ -53,15 +53,17 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Peeked> {
     Ok(Peeked { len, fds })
 }
 
-/// Takes what is there, unless there are descriptors among it.
-pub(crate) fn take(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Taken> {
+/// Takes what is there, unless there are descriptors among it. `shared`: others may have the socket, and read it too.
+pub(crate) fn take(fd: BorrowedFd<'_>, shared: bool, buf: &mut [u8]) -> io::Result<Taken> {
     let shown = peek(fd, buf)?;
     if shown.fds || shown.len == 0 {
         return Ok(if shown.fds { Taken::Fds(shown.len) } else { Taken::Bytes(0) });
     }
+    let buf = &mut buf[..shown.len];
     // What has been shown is there and has no descriptors, whatever arrived meanwhile: unless others who have the socket
-    // read it too, or have moved what a look begins at.
-    receive_plain(fd, &mut buf[..shown.len]).map(Taken::Bytes)
+    // read it, or have moved what a look begins at. Room for descriptors would cost as much again.
+    let len = if shared { receive_plain(fd, buf)? } else { recv(fd, buf, RecvFlags::DONTWAIT)?.0 };
+    Ok(Taken::Bytes(len))
 }
 
 /// Reads bytes, and pushes the descriptors that come with them.
@@ -121,7 +123,7 @@ pub(crate) fn receive_unseen(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<u
     if fd_closer::has_room(fd) {
         return receive_plain(fd, buf);
     }
-    match take(fd, buf)? {
+    match take(fd, true, buf)? {
         Taken::Bytes(len) => Ok(len),
         Taken::Fds(_) => Err(Errno::MFILE.into()),
     }
@@ -168,33 +170,39 @@ mod tests {
 
     #[test]
     fn takes_in_one_go_up_to_descriptors() {
+        takes_up_to_descriptors(false);
+        takes_up_to_descriptors(true);
+    }
+
+    fn takes_up_to_descriptors(shared: bool) {
         let (ours, theirs) = pair();
         let mut buf = [0; 16];
         write(&theirs, b"ab", 0).unwrap();
         write(&theirs, b"cd", 0).unwrap();
-        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(4));
+        assert_eq!(take(ours.as_fd(), shared, &mut buf).unwrap(), Taken::Bytes(4));
         write(&theirs, b"ef", 0).unwrap();
         write(&theirs, b"gh", 1).unwrap();
-        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Fds(4));
+        assert_eq!(take(ours.as_fd(), shared, &mut buf).unwrap(), Taken::Fds(4));
         let mut fds = Vec::new();
         assert_eq!(receive(ours.as_fd(), &mut buf, &mut fds).unwrap().len, 4, "nothing was taken before");
         assert_eq!(fds.len(), 1);
         drop(theirs);
-        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(0));
+        assert_eq!(take(ours.as_fd(), shared, &mut buf).unwrap(), Taken::Bytes(0));
     }
 
     /// Whoever shares a socket can have the kernel say more than fits, at the end of the stream as well.
     #[test]
     fn the_end_is_seen_where_credentials_come_with_it() {
+        let shared = true;
         let (ours, theirs) = pair();
         rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
         let mut buf = [0; 16];
         write(&theirs, b"last", 0).unwrap();
-        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Fds(4));
+        assert_eq!(take(ours.as_fd(), shared, &mut buf).unwrap(), Taken::Fds(4));
         assert_eq!(receive(ours.as_fd(), &mut buf, &mut Vec::new()).unwrap().len, 4);
         drop(theirs);
         assert_eq!(peek(ours.as_fd(), &mut buf).unwrap(), Peeked { len: 0, fds: false });
-        assert_eq!(take(ours.as_fd(), &mut buf).unwrap(), Taken::Bytes(0));
+        assert_eq!(take(ours.as_fd(), shared, &mut buf).unwrap(), Taken::Bytes(0));
     }
 
     fn pair() -> (UnixStream, UnixStream) {

@@ -52,7 +52,7 @@ impl Stream {
         let mut taken = Err(io::ErrorKind::WouldBlock.into());
         let _ = match self {
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || {
-                taken = scm::take(stream.as_fd(), buf);
+                taken = scm::take(stream.as_fd(), stream.is_shared(), buf);
                 would_block_next(&taken, room)
             }),
             #[cfg(feature = "tcp")]
