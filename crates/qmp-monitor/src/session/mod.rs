@@ -33,7 +33,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use chardev::Connection;
@@ -144,7 +144,7 @@ impl fmt::Display for End {
     }
 }
 
-/// A command that runs.
+/// A command that runs. In a box: few sessions have one at a time.
 struct Running {
     call: RouteFuture,
     id: Option<Value>,
@@ -165,8 +165,8 @@ pub(crate) struct Session {
     writer: Writer,
     events: Option<Subscription>,
     wake: WakeHandle,
-    running: Option<Running>,
-    overtaking: Option<Running>,
+    running: Option<Box<Running>>,
+    overtaking: Option<Box<Running>>,
     queue: VecDeque<Queued>,
     holdings: Holdings,
     pace: Pace,
@@ -352,7 +352,7 @@ impl Session {
     }
 
     /// Starts a command; `None` when it is done already.
-    fn call(&mut self, request: Request, fds: PendingFds, cx: &mut TaskContext<'_>) -> Option<Running> {
+    fn call(&mut self, request: Request, fds: PendingFds, cx: &mut TaskContext<'_>) -> Option<Box<Running>> {
         self.echoes = 0;
         let bytes = request.heap_bytes();
         let format = self.format_for(request.id.as_ref());
@@ -365,7 +365,12 @@ impl Session {
         let context =
             Context::new(self.state.clone()).with_fds(fds.clone()).with_oob(oob).with_format(format);
         let call = self.core.router.call(&execute, arguments, context);
-        self.first_poll(Running { call, id, format, bytes, fds }, cx)
+        let mut running = Running { call, id, format, bytes, fds };
+        // Most commands are done the first time they are asked.
+        match self.progress(&mut running, cx) {
+            Poll::Pending => Some(Box::new(running)),
+            Poll::Ready(()) => None,
+        }
     }
 
     /// How a reply with this id is written.
@@ -374,23 +379,23 @@ impl Session {
         if pretty { Format::Pretty } else { Format::Compact }
     }
 
-    /// Most commands are done the first time they are asked; what is not goes on being polled.
-    fn first_poll(&mut self, mut running: Running, cx: &mut TaskContext<'_>) -> Option<Running> {
-        match Pin::new(&mut running.call).poll(cx) {
-            Poll::Pending => Some(running),
-            Poll::Ready(outcome) => {
-                self.answer(outcome, running.id.as_ref(), running.format);
-                None
-            }
-        }
+    /// Polls a command; what comes of it is answered.
+    fn progress(&mut self, running: &mut Running, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let outcome = ready!(Pin::new(&mut running.call).poll(cx));
+        self.answer(outcome, running.id.as_ref(), running.format);
+        Poll::Ready(())
     }
 
     fn poll_running(&mut self, cx: &mut TaskContext<'_>) {
-        if let Some(running) = self.overtaking.take() {
-            self.overtaking = self.first_poll(running, cx);
+        if let Some(mut running) = self.overtaking.take()
+            && self.progress(&mut running, cx).is_pending()
+        {
+            self.overtaking = Some(running);
         }
-        if let Some(running) = self.running.take() {
-            self.running = self.first_poll(running, cx);
+        if let Some(mut running) = self.running.take()
+            && self.progress(&mut running, cx).is_pending()
+        {
+            self.running = Some(running);
         }
     }
 
