@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use budget::Budget;
 use fd_registry::Bound;
-use qmp_command::Router;
+use qmp_command::{LogGate, Router};
 use qmp_protocol::{Format, Version, encode_greeting};
 use tokio::runtime::Handle;
 
@@ -15,7 +15,6 @@ use crate::budgets::{Budgets, Usage};
 use crate::events::EventHub;
 #[cfg(feature = "human")]
 use crate::human::Shell;
-use crate::quiet::Quiet;
 use crate::session::{Lane, SessionLimits};
 
 /// The capabilities that the greeting offers.
@@ -32,7 +31,7 @@ pub struct Core {
     pub(crate) shared_names: Bound,
     pub(crate) lane: Lane,
     /// For lines about what sessions hold.
-    pub(crate) quiet: Quiet,
+    pub(crate) log_gate: LogGate,
     pub(crate) runtime: Handle,
     greetings: [Vec<u8>; 2],
     #[cfg(feature = "human")]
@@ -76,7 +75,7 @@ impl Core {
             fds,
             shared_names: Bound::new(budgets.shared_names()),
             lane,
-            quiet: Quiet::default(),
+            log_gate: LogGate::default(),
             runtime,
             greetings,
             #[cfg(feature = "human")]

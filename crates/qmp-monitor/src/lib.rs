@@ -18,7 +18,6 @@ pub mod human;
 mod local;
 mod monitor;
 mod places;
-mod quiet;
 pub mod session;
 
 pub use self::budgets::{Budgets, Usage};

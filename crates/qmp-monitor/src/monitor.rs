@@ -8,7 +8,7 @@ use std::time::Duration;
 use chardev::{Connection, FrontEnd, Next};
 use fd_registry::NamedFds;
 use qmp_command::policy::Policy;
-use qmp_command::{Peer, Session as _};
+use qmp_command::{LogGate, Peer, Session as _};
 use qmp_protocol::Format;
 use tokio::sync::watch;
 use tokio::task::{self, JoinHandle, JoinSet};
@@ -20,7 +20,6 @@ use crate::core::Core;
 #[cfg(feature = "human")]
 use crate::human::HumanSession;
 use crate::places::Places;
-use crate::quiet::Quiet;
 use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
 
 /// What sessions have beyond their own time to end in, before the monitor stops waiting for them.
@@ -79,7 +78,7 @@ impl Monitor {
             closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
             places: Places::new(&mut front_end),
-            quiet: Arc::default(),
+            log_gate: Arc::default(),
         };
         let task = core.runtime.spawn(serving.run(front_end, stopped));
         Self { core, id, closing, parking, pretty, sessions, released, stop, task }
@@ -144,7 +143,7 @@ struct Serving {
     closing: Arc<AtomicBool>,
     sessions: JoinSet<()>,
     places: Places,
-    quiet: Arc<Quiet>,
+    log_gate: Arc<LogGate>,
 }
 
 impl Serving {
@@ -234,7 +233,7 @@ impl Serving {
     fn keep_waiting(&mut self, connection: Connection) {
         tracing::debug!(monitor = &*self.id, peer = %connection.peer(), "a client waits: the monitor is full");
         if let Some(turned_away) = self.places.wait(connection)
-            && let Some(untold) = self.quiet.may_speak()
+            && let Some(untold) = self.log_gate.admit()
         {
             let peer = turned_away.peer();
             tracing::warn!(monitor = &*self.id, %peer, untold, "turned away: the monitor is full, and many wait");
@@ -256,7 +255,7 @@ impl Serving {
                 Why::AboveShare => "its user has more than a share of the places",
             };
             let (monitor, session, peer) = (&*self.id, state.id(), state.peer());
-            if let Some(untold) = self.quiet.may_speak() {
+            if let Some(untold) = self.log_gate.admit() {
                 tracing::warn!(
                     monitor,
                     session,
@@ -277,11 +276,11 @@ impl Serving {
         S: Future<Output = End> + Unpin + Send + 'static,
     {
         self.list(&state);
-        let (monitor, parking, quiet) = (self.id.clone(), self.parking.clone(), self.quiet.clone());
+        let (monitor, parking, gate) = (self.id.clone(), self.parking.clone(), self.log_gate.clone());
         let listed = state.clone();
         let task = self.sessions.spawn(async move {
             let end = (&mut session).await;
-            report(&monitor, &state, &end, &quiet);
+            report(&monitor, &state, &end, &gate);
             if matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
                 park(session);
             }
@@ -333,9 +332,9 @@ async fn sleep_until(then: Option<Instant>) {
     }
 }
 
-fn report(monitor: &str, state: &QmpSession, end: &End, quiet: &Quiet) {
+fn report(monitor: &str, state: &QmpSession, end: &End, gate: &LogGate) {
     let (session, commands, errors) = (state.id(), state.commands_served(), state.errors());
-    let untold = if end.is_forced() || matches!(end, End::Foreign) { quiet.may_speak() } else { None };
+    let untold = if end.is_forced() || matches!(end, End::Foreign) { gate.admit() } else { None };
     if let Some(untold) = untold {
         let peer = state.peer();
         tracing::warn!(monitor, session, commands, errors, ?peer, untold, reason = %end, "a session was ended");

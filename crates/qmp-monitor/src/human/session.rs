@@ -308,7 +308,7 @@ impl HumanSession {
             let fixed = if held < before { 0 } else { held };
             self.holdings.memory.settle(held, fixed);
         }
-        give_fds(&self.state, &self.core.quiet, self.input.fds(), std::iter::empty());
+        give_fds(&self.state, &self.core.log_gate, &mut self.input, std::iter::empty());
     }
 
     fn monitor_closes(&self) -> bool {

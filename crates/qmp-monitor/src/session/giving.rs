@@ -11,13 +11,11 @@
 
 use std::task::Context as TaskContext;
 
-use budget::Holder;
-use qmp_command::{PendingFds, Session as _};
+use qmp_command::{LogGate, PendingFds, Session as _};
 use qmp_protocol::{Error, Malformed, Message, Request, Value};
 
-use super::input::Arrival;
+use super::input::{Arrival, Framing, Input};
 use super::{End, QmpSession, Session};
-use crate::quiet::Quiet;
 
 /// An id of up to so many bytes is kept with a request that is refused.
 const SMALL_ID: usize = 1024;
@@ -104,7 +102,7 @@ impl Session {
         }
         let running = [&self.running, &self.overtaking].into_iter().flatten().map(|running| &running.fds);
         let older = self.queue.iter().map(|queued| &queued.arrival.fds).chain(running);
-        give_fds(&self.state, &self.core.quiet, self.input.fds(), older);
+        give_fds(&self.state, &self.core.log_gate, &mut self.input, older);
         gave
     }
 
@@ -116,11 +114,11 @@ impl Session {
             }
         } else if held.queue > held.input {
             let what = "requests that waited were refused: the plane's budget of memory is used up";
-            self.core.quiet.say(session, bytes, what);
+            say(&self.core.log_gate, session, bytes, what);
             self.queue.iter_mut().for_each(Queued::refuse);
         } else if let Some(message) = self.input.framing().refuse_unfinished() {
             let what = "unfinished input was refused: the plane's budget of memory is used up";
-            self.core.quiet.say(session, bytes, what);
+            say(&self.core.log_gate, session, bytes, what);
             self.accept(Arrival { message, fds: Default::default() }, cx);
         }
     }
@@ -137,7 +135,7 @@ impl Session {
             self.holdings.memory.set(held.total() + bytes, held.running + bytes);
         } else {
             let what = "a request was refused: the plane's budget of memory is used up";
-            self.core.quiet.say(self.state.id(), bytes, what);
+            say(&self.core.log_gate, self.state.id(), bytes, what);
             self.holdings.memory.settle(held.total(), held.running);
         }
         admitted
@@ -145,26 +143,38 @@ impl Session {
 }
 
 /// Closes what fds a session holds, as far as it is told to: first those that came with its messages, then those with names.
-pub(crate) fn give_fds<'a>(
+pub(crate) fn give_fds<'a, F: Framing>(
     state: &QmpSession,
-    quiet: &Quiet,
-    (pending, fds): (&'a PendingFds, &mut Holder),
+    gate: &LogGate,
+    input: &mut Input<F>,
     older: impl Iterator<Item = &'a PendingFds>,
 ) {
+    let session = state.id();
+    if let lost @ 1.. = input.take_lost_fds() {
+        say(gate, session, lost, "fds could not be received: all that came with them were closed");
+    }
+    let (pending, fds) = input.fds();
     if !fds.is_told() {
         return;
     }
-    let session = state.id();
     let closed = pending.refuse() + older.map(PendingFds::refuse).sum::<usize>();
     if closed > 0 {
-        quiet.say(session, closed, "fds that came and were not taken were closed: clients hold too many");
+        say(gate, session, closed, "fds that came and were not taken were closed: clients hold too many");
         fds.settle(0, 0);
     }
     if fds.is_told() {
         let named = state.named_fds().drain_charged(&fds.account());
-        quiet.say(session, named.len(), "named fds were closed: clients hold too many");
+        say(gate, session, named.len(), "named fds were closed: clients hold too many");
         drop(named);
         // Those that are left are in sets, or in somebody's hands.
         fds.settle(0, fds.held());
+    }
+}
+
+/// Says that a session had to give so much of what it held, or could not have it: as a warning once a second for the whole plane.
+fn say(gate: &LogGate, session: u64, amount: usize, what: &'static str) {
+    match gate.admit() {
+        Some(untold) => tracing::warn!(session, amount, untold, "{what}"),
+        None => tracing::debug!(session, amount, "{what}"),
     }
 }

@@ -139,8 +139,8 @@ pub(crate) struct Input<F: Framing> {
     ended: bool,
     /// Bytes that nobody has paid for yet; see [`Input::take_cost`].
     unpaid: usize,
-    /// Fds were lost, which is said once.
-    lost_fds: bool,
+    /// So many messages have lost their fds, which is to be said.
+    lost_fds: usize,
 }
 
 /// Bytes that cost as much time as a request.
@@ -155,7 +155,7 @@ impl<F: Framing> Input<F> {
             fds,
             ended: false,
             unpaid: 0,
-            lost_fds: false,
+            lost_fds: 0,
         }
     }
 
@@ -172,6 +172,11 @@ impl<F: Framing> Input<F> {
     /// The fds that have come and were not taken, and who holds them.
     pub(crate) fn fds(&mut self) -> (&PendingFds, &mut Holder) {
         (&self.pending, &mut self.fds)
+    }
+
+    /// How many messages' fds could not be received since this was last asked.
+    pub(crate) fn take_lost_fds(&mut self) -> usize {
+        std::mem::take(&mut self.lost_fds)
     }
 
     /// Counts as so many bytes read: what was done for them took longer than reading them.
@@ -306,11 +311,7 @@ impl<F: Framing> Input<F> {
                 Ok(received) => received,
             };
             if received.truncated {
-                if !std::mem::replace(&mut self.lost_fds, true) {
-                    tracing::warn!(
-                        "fds could not be received by a session: all that came with them are closed"
-                    );
-                }
+                self.lost_fds += 1;
                 self.pending = PendingFds::lost();
             } else if received.fds {
                 // Each was installed, and will be closed.

@@ -205,6 +205,7 @@ impl Context {
             allowed,
             refusals: Refusals::default(),
             accept_failed: false,
+            accept_failures: Refusals::default(),
             accepting: false,
             connection: None,
             direct: false,

@@ -46,8 +46,10 @@ impl Context {
                     return;
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut self.accept_failed, true) {
-                        tracing::warn!(%error, "cannot accept a vfio-user client; trying again and again");
+                    let first = !std::mem::replace(&mut self.accept_failed, true);
+                    if let Some(Told { untold }) = first.then(|| self.accept_failures.refused(now)).flatten()
+                    {
+                        tracing::warn!(%error, untold, "cannot accept a vfio-user client; trying again and again");
                     }
                     self.unwatch_listener();
                     self.accept_after = now.checked_add(ACCEPT_PAUSE);
@@ -81,7 +83,9 @@ impl Context {
             if !self.direct
                 && let Err(error) = self.poller.add(&accepted.stream, Token::Connection, true, false)
             {
-                tracing::warn!(%error, "a vfio-user client was refused: its connection cannot be watched");
+                if let Some(Told { untold }) = self.accept_failures.refused(now) {
+                    tracing::warn!(%error, untold, "a vfio-user client was refused: its connection cannot be watched");
+                }
                 fd_closer::close_connection(accepted.stream);
                 if !lasts {
                     return self.end("the only client there could be cannot be watched");

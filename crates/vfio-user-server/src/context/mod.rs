@@ -155,8 +155,10 @@ pub struct Context {
     /// Who may connect: what was set, or what the kind of listener implies.
     allowed: Allowed,
     refusals: Refusals,
-    /// Accepting has failed since it last succeeded, and that was told.
+    /// Accepting has failed since it last succeeded.
     accept_failed: bool,
+    /// Failures that others can bring about at will, one after each success, are not all told.
+    accept_failures: Refusals,
     /// A client is being accepted; until then the listening socket is not watched.
     accepting: bool,
     connection: Option<Connection>,
