@@ -59,6 +59,8 @@ mod given_listener;
 pub mod inherited;
 mod listener;
 mod log;
+#[cfg(feature = "tcp")]
+mod look_up;
 mod nowait;
 mod opener;
 mod scm;

@@ -1,7 +1,7 @@
-//! TCP: resolving, listening, connecting.
+//! TCP: listening, connecting, and what an address means.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thread_start::Starter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::aside::Aside;
 use crate::connection::Peer;
 use crate::error::OpenError;
+use crate::look_up::look_up;
 use crate::stream::Stream;
 
 /// Ports that are tried before others have their turn: some 100 us.
@@ -26,7 +27,7 @@ pub(crate) struct TcpAddress {
     pub(crate) ipv6: Option<bool>,
     pub(crate) numeric: bool,
     pub(crate) keep_alive: bool,
-    /// Starts the thread that looks names up.
+    /// Starts the threads that look names up.
     pub(crate) starter: Starter,
 }
 
@@ -116,14 +117,11 @@ impl TcpAddress {
         this.unwrap_or(other != Some(true))
     }
 
-    /// The C library's resolver blocks.
     async fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![(ip, self.port).into()]);
         }
-        let (host, port) = (host.to_owned(), self.port);
-        let look_up = move || (&*host, port).to_socket_addrs().map(Iterator::collect);
-        self.starter.clone().apart_name("resolve").apart(look_up).await?
+        look_up(&self.starter, host, self.port).await
     }
 
     async fn resolve(&self, listening: bool) -> Result<Vec<SocketAddr>, OpenError> {
