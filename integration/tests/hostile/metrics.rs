@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::json;
 use vmm_integration::http::{Answer, SCRAPE, ask, scrape};
 use vmm_integration::wire::{self, MAX_FDS, is_listening};
 use vmm_integration::{LIMIT, poll_until};
 
 use crate::exhaustion::Few;
-use crate::frame::{Scene, Stage};
+use crate::frame::{Scene, Stage, done};
 use crate::peers::{STRANGER, connect_as, hears, others_can_be_had};
 use crate::tools::{Again, Lingering, borrowed, let_go, nulls};
 
@@ -216,19 +217,33 @@ fn asks_again_and_again() {
     });
 }
 
+/// Answers of which a socket takes a part only.
 #[test]
 fn answers_that_nobody_reads() {
     METRICS.attack(|scene| {
-        let unread: Vec<_> = (0..5 * PLACES)
+        let mut client = scene.client();
+        let names: Vec<_> = (0..300).map(|number| format!("m{number}{}", "x".repeat(1000))).collect();
+        for name in &names {
+            done(&mut client, "chardev-add", json!({"id": name, "backend": {"type": "null", "data": {}}}));
+            done(&mut client, "object-add", json!({"qom-type": "monitor-qmp", "id": name, "chardev": name}));
+        }
+        let unread: Vec<_> = (0..2 * PLACES)
             .map(|_| {
                 let mut stream = connect(scene);
                 stream.write_all(SCRAPE.as_bytes()).unwrap();
                 stream
             })
             .collect();
+        let full = |mut stream: &UnixStream| stream.read_exact(&mut [0; 1]).is_ok();
+        assert!(unread.iter().take(PLACES).all(full), "as many as there are places are being answered");
         scene.hold();
-        scrape(&socket(scene));
+        // Whoever reads is served when their time is up.
+        assert!(scrape(&socket(scene)).body.len() > 300_000);
         drop(unread);
+        for name in &names {
+            done(&mut client, "object-del", json!({"id": name}));
+            done(&mut client, "chardev-remove", json!({"id": name}));
+        }
     });
 }
 
