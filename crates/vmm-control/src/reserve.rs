@@ -5,7 +5,7 @@
 use qmp_command::{CommandError, CommandResult};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, getrlimit};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use crate::plane::Shared;
 
@@ -19,17 +19,15 @@ const MOST: u64 = 1024;
 const PROMISED_SHARE: u64 = 2;
 
 /// Fails when making anything with fds would use up the reserve.
-///
-/// The kernel gives the lowest number that is free, so a number near the limit says that all below it are taken.
 pub(crate) fn check(plane: &Shared) -> CommandResult<()> {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
     let reserve = (limit / SHARE).min(MOST);
     let left = u64::try_from(plane.monitors.fds_left()).unwrap_or(u64::MAX);
     let promised = left.min(limit / PROMISED_SHARE);
-    let lowest = eventfd(0, EventfdFlags::CLOEXEC).map(|fd| fd.as_raw_fd());
     let kept = reserve + promised;
-    let fits = lowest.is_ok_and(|lowest| u64::try_from(lowest).is_ok_and(|lowest| lowest + kept < limit));
-    if fits {
+    // The one that is asked with counts as open.
+    let asked = eventfd(0, EventfdFlags::CLOEXEC);
+    if asked.is_ok_and(|fd| fd_closer::descriptors_left(fd.as_fd()) >= kept) {
         return Ok(());
     }
     Err(CommandError::generic(format!(

@@ -18,19 +18,25 @@ pub(crate) struct Few {
     usual: Rlimit,
 }
 
+/// What was seen of the table holds for 10 ms and a tick of the kernel's, of 10 ms at most: nobody whose limit others change is told.
+const LIMIT_IS_SEEN: std::time::Duration = std::time::Duration::from_millis(25);
+
 impl Few {
     pub(crate) fn more(scene: &Scene, more: usize) -> Self {
         let pid = Pid::from_raw(i32::try_from(scene.pid()).unwrap());
         let open = scene.fd_numbers();
         let current = (0..).filter(|number| !open.contains(number)).nth(more);
         let few = Rlimit { current, maximum: getrlimit(Resource::Nofile).maximum };
-        Self { pid, usual: prlimit(pid, Resource::Nofile, few).unwrap() }
+        let usual = prlimit(pid, Resource::Nofile, few).unwrap();
+        std::thread::sleep(LIMIT_IS_SEEN);
+        Self { pid, usual }
     }
 }
 
 impl Drop for Few {
     fn drop(&mut self) {
         prlimit(self.pid, Resource::Nofile, self.usual).unwrap();
+        std::thread::sleep(LIMIT_IS_SEEN);
     }
 }
 
