@@ -49,12 +49,8 @@ pub struct Credentials {
 impl Credentials {
     /// Those of a socket's peer. `None` if the kernel says none, as for what is no unix socket.
     pub fn of(socket: impl AsFd) -> Option<Self> {
-        let socket = socket.as_fd();
-        // On other sockets the kernel says "nobody", which is nobody that a list could mean.
-        if rustix::net::sockopt::socket_domain(socket) != Ok(rustix::net::AddressFamily::UNIX) {
-            return None;
-        }
-        let peer = groups::peer_credentials(socket)?;
+        // On other sockets the kernel says "nobody", whose id is no user's.
+        let peer = groups::peer_credentials(socket.as_fd()).filter(|peer| peer.uid != u32::MAX)?;
         Some(Self { pid: (peer.pid > 0).then_some(peer.pid), uid: peer.uid, gid: peer.gid })
     }
 }
