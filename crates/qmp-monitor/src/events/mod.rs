@@ -331,11 +331,16 @@ impl Drop for WakeHandle {
 mod tests {
     use super::*;
 
+    #[derive(qmp_command::QapiType, serde::Serialize)]
+    struct Port {
+        id: String,
+    }
+
     fn hub() -> EventHub {
         EventHub::new([
             EventSpec::standard::<()>("STOP"),
             EventSpec::standard::<()>("RTC_CHANGE").throttled(),
-            EventSpec::standard::<()>("VSERPORT_CHANGE").throttled_by("id"),
+            EventSpec::standard::<Port>("VSERPORT_CHANGE").throttled_by("id"),
         ])
         .unwrap()
     }

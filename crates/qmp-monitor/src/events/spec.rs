@@ -1,6 +1,6 @@
 //! Declaring events.
 
-use qmp_command::schema::{SchemaError, TypeRef, Types, validate};
+use qmp_command::schema::{Member, SchemaError, TypeDef, TypeRef, Types, validate};
 use qmp_command::{Feature, QapiType};
 use qmp_protocol::Value;
 
@@ -49,7 +49,7 @@ impl EventSpec {
         self
     }
 
-    /// As [`throttled`](Self::throttled), separately for each value of a member of the data.
+    /// As [`throttled`](Self::throttled), separately for each value of a member of the data, which is a text.
     #[must_use]
     pub fn throttled_by(mut self, member: &'static str) -> Self {
         self.throttle = Some(ThrottleKey::Member(member));
@@ -99,9 +99,29 @@ impl EventSpec {
             return Err(DeclareError::IllegalName(self.name.to_owned()));
         }
         let data = (self.data)(types);
-        match validate(types, &data).err().and_then(|errors| errors.into_iter().next()) {
-            Some(source) => Err(DeclareError::Type { event: self.name, source }),
-            None => Ok(()),
+        if let Some(source) = validate(types, &data).err().and_then(|errors| errors.into_iter().next()) {
+            return Err(DeclareError::Type { event: self.name, source });
+        }
+        let members = self.members(types, &data)?;
+        match self.throttle {
+            Some(ThrottleKey::Member(member)) if !members.iter().any(|there| there.name == member) => {
+                Err(DeclareError::NoMember { event: self.name, member })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The members of the data, which is an object or nothing; a union's without those of its branches.
+    fn members<'a>(&self, types: &'a Types, data: &TypeRef) -> Result<&'a [Member], DeclareError> {
+        let TypeRef::Named(name) = data else {
+            return match data {
+                TypeRef::Empty => Ok(&[]),
+                other => Err(DeclareError::DataNotAStruct { event: self.name, found: other.to_string() }),
+            };
+        };
+        match types.get(name) {
+            Some(TypeDef::Struct { members, .. } | TypeDef::Union { base: members, .. }) => Ok(members),
+            _ => Err(DeclareError::DataNotAStruct { event: self.name, found: (*name).to_owned() }),
         }
     }
 }
@@ -125,6 +145,22 @@ pub enum DeclareError {
     /// A name that QAPI does not allow.
     #[error("{0:?} is no name for an event: QAPI allows capital letters, digits and '_'")]
     IllegalName(String),
+    /// Data is an object: a struct, a union, or nothing.
+    #[error("the event {event:?}: its data must be a struct or a union, and {found} is neither")]
+    DataNotAStruct {
+        /// The event.
+        event: &'static str,
+        /// What its data is.
+        found: String,
+    },
+    /// It is throttled by something that its data does not have.
+    #[error("the event {event:?} is throttled by {member:?}, which is no member of its data")]
+    NoMember {
+        /// The event.
+        event: &'static str,
+        /// What it is throttled by.
+        member: &'static str,
+    },
     /// Data of a type that QAPI cannot express.
     #[error("the event {event:?}: {source}")]
     Type {
@@ -164,6 +200,42 @@ impl ThrottleKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(qmp_command::QapiType, serde::Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Rung {
+        bell: String,
+    }
+
+    fn refused(spec: EventSpec) -> String {
+        spec.check(&mut Types::new()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn data_is_an_object() {
+        for (spec, found) in [
+            (EventSpec::standard::<u64>("X_RUNG"), "uint64"),
+            (EventSpec::extension::<Vec<Rung>>("X_RUNG"), "['Rung']"),
+            (EventSpec::standard::<String>("X_RUNG").throttled(), "str"),
+        ] {
+            let text =
+                format!("the event \"X_RUNG\": its data must be a struct or a union, and {found} is neither");
+            assert_eq!(refused(spec), text);
+        }
+        assert!(EventSpec::standard::<Rung>("X_RUNG").check(&mut Types::new()).is_ok());
+        assert!(EventSpec::standard::<()>("X_RUNG").check(&mut Types::new()).is_ok());
+    }
+
+    #[test]
+    fn what_throttles_is_a_member() {
+        let by = |member| EventSpec::standard::<Rung>("X_RUNG").throttled_by(member);
+        assert!(by("bell").check(&mut Types::new()).is_ok());
+        assert_eq!(
+            refused(by("door")),
+            "the event \"X_RUNG\" is throttled by \"door\", which is no member of its data"
+        );
+        assert!(refused(EventSpec::standard::<()>("X_RUNG").throttled_by("bell")).contains("no member"));
+    }
 
     #[test]
     fn names() {
