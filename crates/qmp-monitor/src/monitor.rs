@@ -20,7 +20,7 @@ use crate::core::Core;
 #[cfg(feature = "human")]
 use crate::human::HumanSession;
 use crate::places::Places;
-use crate::session::{End, FAREWELL, Mode, QmpSession, Session};
+use crate::session::{End, FAREWELL, Mode, QmpSession, Served, Session};
 
 /// What sessions have beyond their own time to end in, before the monitor stops waiting for them.
 const GRACE: Duration = Duration::from_millis(200);
@@ -113,7 +113,7 @@ impl Monitor {
 
     /// Takes no more clients, and ends the sessions: each finishes the command that runs and has two seconds to write
     /// what it has. A session whose command takes longer goes on by itself and ends with it; until then it keeps its place
-    /// among the chardev's clients.
+    /// among the chardev's clients. If the plane ends, its client goes, and the command goes on alone.
     pub async fn close(self) {
         self.closing.store(true, Ordering::Release);
         self.core.events.wake_all();
@@ -211,7 +211,7 @@ impl Serving {
                 let format =
                     if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
                 let session = Session::new(connection, core, state.clone(), format, closing).strict(strict);
-                self.spawn(state, holder, session, Session::park);
+                self.spawn(state, holder, session);
             }
             #[cfg(feature = "human")]
             MonitorMode::Readline { echo } => {
@@ -224,7 +224,7 @@ impl Serving {
                 };
                 let session =
                     HumanSession::new(connection, core, state.clone(), shell, echo, closing).strict(strict);
-                self.spawn(state, holder, session, HumanSession::park);
+                self.spawn(state, holder, session);
             }
         }
     }
@@ -270,19 +270,18 @@ impl Serving {
         settled.again
     }
 
-    /// Runs a session on a task of its own; `park` is for one that the monitor's end leaves connected.
-    fn spawn<S>(&mut self, state: Arc<QmpSession>, holder: Holder, mut session: S, park: fn(S))
-    where
-        S: Future<Output = End> + Unpin + Send + 'static,
-    {
+    /// Runs a session on a task of its own.
+    fn spawn(&mut self, state: Arc<QmpSession>, holder: Holder, mut session: impl Served) {
         self.list(&state);
         let (monitor, parking, gate) = (self.id.clone(), self.parking.clone(), self.log_gate.clone());
-        let listed = state.clone();
+        let (listed, runtime) = (state.clone(), self.core.runtime.clone());
         let task = self.sessions.spawn(async move {
             let end = (&mut session).await;
             report(&monitor, &state, &end, &gate);
             if matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
-                park(session);
+                session.park();
+            } else if let Some(running) = session.into_running() {
+                runtime.spawn(running);
             }
         });
         self.places.seat(task.id(), listed, holder);
@@ -306,21 +305,31 @@ impl Serving {
         }
     }
 
-    /// Waits for the sessions, which have been told to end. One whose command does not end is left to itself.
-    async fn finish(&mut self) {
-        let deadline = Instant::now() + FAREWELL + GRACE;
+    async fn reap_within(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.sessions.join_next_with_id()).await
         {
             self.reap(ended);
         }
-        if !self.sessions.is_empty() {
-            tracing::warn!(
-                monitor = &*self.id,
-                sessions = self.sessions.len(),
-                "commands go on beyond the monitor's end"
-            );
-            self.sessions.detach_all();
+    }
+
+    /// Waits for the sessions, which have been told to end. One whose command does not end is left to itself; if the plane
+    /// ends, that command is, and its client's connection is closed.
+    async fn finish(&mut self) {
+        self.reap_within(FAREWELL + GRACE).await;
+        if self.sessions.is_empty() {
+            return;
         }
+        tracing::warn!(
+            monitor = &*self.id,
+            sessions = self.sessions.len(),
+            "commands go on beyond the monitor's end"
+        );
+        if self.core.events.is_closing() && !self.parking.load(Ordering::Acquire) {
+            self.places.states().for_each(QmpSession::let_go);
+            self.reap_within(GRACE).await;
+        }
+        self.sessions.detach_all();
     }
 }
 

@@ -344,6 +344,7 @@ impl Builder {
             router: OnceLock::new(),
             shutting_down: AtomicBool::new(false),
             shutdown: watch::Sender::new(None),
+            shutdown_fd: OnceLock::new(),
         });
         let handle = PlaneHandle::of(&shared);
         let authority = PhaseAuthority { phase: shared.phase.clone(), next: self.authority };

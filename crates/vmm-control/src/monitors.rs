@@ -116,6 +116,14 @@ impl Monitors {
         Ok(())
     }
 
+    /// Whether a monitor could be started under this id.
+    pub(crate) fn is_free(&self, id: &str) -> Result<(), MonitorError> {
+        match self.lock().entries.iter().any(|entry| entry.monitor.id() == id) {
+            true => Err(MonitorError::Duplicate(id.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Starts one of the program's own monitors. It stands in the object tree once [`show`](Self::show) was called.
     pub(crate) fn start_own(
         self: &Arc<Self>,
@@ -124,9 +132,7 @@ impl Monitors {
         chardev: &Arc<Chardev>,
         max_clients: usize,
     ) -> Result<(), MonitorError> {
-        if self.lock().entries.iter().any(|entry| entry.monitor.id() == config.id) {
-            return Err(MonitorError::Duplicate(config.id));
-        }
+        self.is_free(&config.id)?;
         chardevs.ensure(chardev)?;
         self.start(config.clone(), chardev, max_clients, Mark::default())?;
         if config.is_human() {

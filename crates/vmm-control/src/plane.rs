@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) shutting_down: AtomicBool,
     /// The cause, once the event is out.
     pub(crate) shutdown: watch::Sender<Option<ShutdownCause>>,
+    /// Made readable then, if there is one.
+    pub(crate) shutdown_fd: OnceLock<Arc<OwnedFd>>,
 }
 
 impl Shared {
@@ -82,6 +85,17 @@ impl Shared {
         // Last: whoever waits for this closes the plane at once, on another thread, and no session may end before it
         // has the event.
         self.shutdown.send_replace(Some(cause));
+        self.signal_shutdown();
+    }
+
+    /// Makes the descriptor readable, if there is one, and somebody has asked the program to end.
+    pub(crate) fn signal_shutdown(&self) {
+        if self.shutdown.borrow().is_some()
+            && let Some(fd) = self.shutdown_fd.get()
+        {
+            // It holds 2 at most, so there is room for 1: this cannot fail.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
     }
 }
 
@@ -167,7 +181,8 @@ impl PlaneHandle {
     /// the [`Machine`]'s too, must not wait for this. Who drops the future leaves the rest to the plane.
     ///
     /// # Errors
-    /// What the machine's [`shut_down`](Machine::shut_down) fails with; or that the plane has been closed.
+    /// What the machine's [`shut_down`](Machine::shut_down) fails with; with [`no_shutdown`](Builder::no_shutdown) also that the plane
+    /// has been closed.
     pub async fn guest_shut_down(&self, cause: ShutdownCause) -> Result<(), CommandError> {
         if !self.0.no_shutdown {
             return commands::power_off(&self.0, cause).await;
@@ -182,7 +197,7 @@ impl PlaneHandle {
         result.await.unwrap_or_else(nobody)
     }
 
-    /// Waits until somebody asks the program to end. Cancel-safe.
+    /// Waits until somebody asks the program to end: for ever, if the plane is closed and nobody has. Cancel-safe.
     pub async fn shutdown_requested(&self) -> ShutdownCause {
         let mut shutdown = self.0.shutdown.subscribe();
         // The sender is in `self`, so it cannot go away meanwhile.
@@ -190,6 +205,12 @@ impl PlaneHandle {
             Ok(cause) => cause.unwrap_or(ShutdownCause::None),
             Err(_) => ShutdownCause::None,
         }
+    }
+
+    /// Has this descriptor made readable when somebody asks the program to end. To be called once.
+    pub(crate) fn signal_shutdown_by(&self, fd: Arc<OwnedFd>) {
+        self.0.shutdown_fd.get_or_init(|| fd);
+        self.0.signal_shutdown();
     }
 
     /// Why the program is to end, if somebody has asked for it.
@@ -248,6 +269,27 @@ impl ControlPlane {
     ) -> Result<(), MonitorError> {
         let Shared { monitors, chardevs, .. } = &*self.handle.0;
         monitors.start_own(config, chardevs, chardev, max_clients)
+    }
+
+    /// Opens a chardev of the monitor's id, and serves the monitor there. Both ids are taken before it is opened: what is at its path
+    /// stays if they are not free.
+    pub(crate) async fn open_monitor(
+        &self,
+        config: MonitorConfig,
+        backend: Backend,
+        backlog: u32,
+        max_clients: usize,
+    ) -> Result<Arc<Chardev>, MonitorError> {
+        let Shared { monitors, chardevs, .. } = &*self.handle.0;
+        monitors.is_free(&config.id)?;
+        let reserved = chardevs.reserve(&config.id, usize::MAX)?;
+        let chardev = self.open_chardev(&config.id, backend, backlog).await?;
+        reserved.fill(chardev.clone())?;
+        let added = monitors.start_own(config, chardevs, &chardev, max_clients);
+        if added.is_err() {
+            chardevs.remove_this(&chardev);
+        }
+        added.map(|()| chardev)
     }
 
     /// Ends a monitor: no more clients, and its sessions end once they have finished what runs and written what they
@@ -342,7 +384,8 @@ impl ControlPlane {
     }
 
     /// Ends all sessions once they have written what they have (within two seconds), stops listening and removes the
-    /// sockets; but a [`Chardev`] that the caller keeps goes on listening until it is dropped. No event is raised.
+    /// sockets; but a [`Chardev`] that the caller keeps goes on listening until it is dropped. No event is raised. A command that
+    /// takes longer goes on by itself, on the runtime; its client is disconnected.
     pub async fn close(self) {
         self.end().await;
     }

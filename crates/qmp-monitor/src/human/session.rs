@@ -31,7 +31,7 @@ use crate::session::giving::give_fds;
 use crate::session::input::{Arrival, Input, Next};
 use crate::session::pace::{Pace, Turn};
 use crate::session::writer::Writer;
-use crate::session::{End, QmpSession};
+use crate::session::{End, QmpSession, Served};
 
 /// Bytes of echo that take as long to make as one byte of input to read.
 const ECHO_PER_BYTE: usize = 32;
@@ -59,6 +59,21 @@ pub(crate) struct HumanSession {
     foreign: bool,
     /// The editor draws on the terminal, if the client is one.
     terminal: Option<RawTerminal>,
+}
+
+impl Served for HumanSession {
+    fn park(self) {
+        if !self.cut_off {
+            // Before somebody else begins with it.
+            drop(self.terminal);
+            self.connection.park();
+        }
+    }
+
+    fn into_running(self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let running = self.running?;
+        Some(async { drop(running.await) })
+    }
 }
 
 impl HumanSession {
@@ -112,15 +127,6 @@ impl HumanSession {
         self
     }
 
-    /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of an answer.
-    pub(crate) fn park(self) {
-        if !self.cut_off {
-            // Before somebody else begins with it.
-            drop(self.terminal);
-            self.connection.park();
-        }
-    }
-
     /// One turn: run, read, answer, write, until something must be waited for.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         self.wake.register(cx.waker());
@@ -145,7 +151,7 @@ impl HumanSession {
         self.state.gauge(usize::from(self.running.is_some()), self.writer.len());
         if self.running.is_some() {
             // Whatever happened to the client, a line is never stopped half way.
-            return Poll::Pending;
+            return if self.state.is_let_go() { Poll::Ready(End::Closed) } else { Poll::Pending };
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);

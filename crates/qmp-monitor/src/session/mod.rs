@@ -182,6 +182,35 @@ pub(crate) struct Session {
     echoes: u32,
 }
 
+/// A session as its monitor's task sees it: a future that ends with it.
+pub(crate) trait Served: Future<Output = End> + Unpin + Send + 'static {
+    /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of a reply.
+    fn park(self);
+
+    /// What still runs of a session that is over: only one that was [let go](QmpSession::let_go) has anything. The rest of the
+    /// session is dropped, its connection too.
+    fn into_running(self) -> Option<impl Future<Output = ()> + Send + 'static>;
+}
+
+impl Served for Session {
+    fn park(self) {
+        if !self.cut_off {
+            self.connection.park();
+        }
+    }
+
+    fn into_running(self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let running = [self.overtaking, self.running];
+        if running.iter().all(Option::is_none) {
+            return None;
+        }
+        Some(async {
+            let calls = running.into_iter().flatten().map(|running| running.call);
+            futures_util::future::join_all(calls).await;
+        })
+    }
+}
+
 impl Session {
     pub(crate) fn new(
         connection: Connection,
@@ -227,13 +256,6 @@ impl Session {
         self
     }
 
-    /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of a reply.
-    pub(crate) fn park(self) {
-        if !self.cut_off {
-            self.connection.park();
-        }
-    }
-
     /// One turn: run, read, answer, write, until something must be waited for.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         self.wake.register(cx.waker());
@@ -254,7 +276,7 @@ impl Session {
         self.state.gauge(self.queue.len() + running, self.writer.len());
         if self.running.is_some() || self.overtaking.is_some() {
             // Whatever happened to the client, a handler is never stopped half way.
-            return Poll::Pending;
+            return if self.state.is_let_go() { Poll::Ready(End::Closed) } else { Poll::Pending };
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);

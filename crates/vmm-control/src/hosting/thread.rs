@@ -6,11 +6,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
-use chardev::Backend;
+use chardev::{Backend, Chardev};
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use qmp_command::policy::Policy;
@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use super::session::BlockingSession;
 use super::wait::{HostingError, block_on, block_on_until, may_wait};
 use crate::builder::{BuildError, Builder};
+use crate::monitors::MonitorError;
 use crate::plane::{ControlPlane, PlaneHandle};
 use crate::run_state::ShutdownCause;
 
@@ -83,6 +84,8 @@ pub struct PlaneThread {
     core: Arc<Core>,
     /// Readable once the program is asked to end.
     shutdown: Arc<OwnedFd>,
+    /// What was opened for monitors.
+    opened: Arc<Mutex<Vec<Weak<Chardev>>>>,
     thread: JoinHandle<()>,
     /// Hangs up when the thread ends.
     ended: oneshot::Receiver<()>,
@@ -112,19 +115,19 @@ impl Builder {
         let (handle, core) = (plane.handle(), plane.core.clone());
         let shutdown =
             Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
+        handle.signal_shutdown_by(shutdown.clone());
         let (jobs, queue) = unbounded_channel();
         let ((begun, begins), (ends, ended)) = (mpsc::channel(), oneshot::channel());
-        let requested = shutdown.clone();
-        let on_panic = OnPanic { handle: handle.clone(), requested: requested.clone() };
+        let on_panic = OnPanic(handle.clone());
         let body = move || {
             // Whoever waits for it may have gone.
             let _ = begun.send(());
-            hosted.serve(queue, &requested);
+            hosted.serve(queue);
             drop((on_panic, ends));
         };
         let thread = starter.start(ThreadKind::Plane, &name, body)?;
         begins.recv().map_err(|_| StartError::Hook)?;
-        Ok(PlaneThread { jobs, handle, core, shutdown, thread, ended })
+        Ok(PlaneThread { jobs, handle, core, shutdown, opened: Arc::default(), thread, ended })
     }
 }
 
@@ -141,11 +144,11 @@ impl Hosted {
     }
 
     /// Runs the plane until nobody has jobs for it any more, then ends it.
-    fn serve(mut self, queue: UnboundedReceiver<Job>, requested: &OwnedFd) {
+    fn serve(mut self, queue: UnboundedReceiver<Job>) {
         if let (Some(plane), Some(runtime)) = (&self.plane, &self.runtime) {
             let threads = plane.handle().threads().clone();
             runtime.block_on(async {
-                run_jobs(plane, queue, requested).await;
+                run_jobs(plane, queue).await;
                 plane.end().await;
             });
             drop(self.plane.take());
@@ -160,17 +163,13 @@ impl Hosted {
 }
 
 /// Tells those who wait for the plane's thread that it dies of a panic that was not caught. When it ends otherwise, nothing.
-struct OnPanic {
-    handle: PlaneHandle,
-    requested: Arc<OwnedFd>,
-}
+struct OnPanic(PlaneHandle);
 
 impl Drop for OnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!("the plane's thread panicked");
-            self.handle.shut_down(ShutdownCause::HostError);
-            request(&self.requested);
+            self.0.shut_down(ShutdownCause::HostError);
         }
     }
 }
@@ -185,18 +184,8 @@ impl Drop for Hosted {
     }
 }
 
-/// Makes the descriptor readable.
-fn request(requested: &OwnedFd) {
-    // It holds 0 or 1, so there is room for 1: this cannot fail.
-    let _ = rustix::io::write(requested, &1_u64.to_ne_bytes());
-}
-
-async fn run_jobs(plane: &ControlPlane, mut queue: UnboundedReceiver<Job>, requested: &OwnedFd) {
+async fn run_jobs(plane: &ControlPlane, mut queue: UnboundedReceiver<Job>) {
     let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + '_>>> = FuturesUnordered::new();
-    running.push(Box::pin(async {
-        plane.shutdown_requested().await;
-        request(requested);
-    }));
     loop {
         tokio::select! {
             job = queue.recv() => match job {
@@ -211,31 +200,46 @@ async fn run_jobs(plane: &ControlPlane, mut queue: UnboundedReceiver<Job>, reque
 impl PlaneThread {
     /// Opens a socket, file or the like and serves a monitor there, at most `max_clients` clients at once; the others wait to be
     /// accepted. The chardev is called as the monitor is. Waits until it listens, and for the first client if the backend
-    /// says so.
+    /// says so, for as long as that takes: [`spawn`](Self::spawn) does not wait.
     ///
     /// # Errors
-    /// When there is a monitor or a chardev of that id, or the chardev cannot be opened; or that this thread must not wait.
+    /// When there is a monitor or a chardev of that id (nothing is opened then), or the chardev cannot be opened; or that this thread
+    /// must not wait.
     pub fn add_monitor(
         &self,
         config: MonitorConfig,
         backend: Backend,
         max_clients: usize,
     ) -> Result<(), HostingError> {
+        let opened = self.opened.clone();
         let added = self.run(async move |plane| {
-            let chardev = plane.open_chardev(&config.id, backend, BACKLOG).await?;
-            plane.add_monitor(config, &chardev, max_clients)
+            let chardev = plane.open_monitor(config, backend, BACKLOG, max_clients).await?;
+            let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+            opened.retain(|chardev| chardev.strong_count() > 0);
+            opened.push(Arc::downgrade(&chardev));
+            Ok::<(), MonitorError>(())
         })?;
         Ok(added?)
     }
 
-    /// Ends a monitor: [`ControlPlane::remove_monitor`]. Waits for its sessions, for two seconds at most. `false` when there is none
-    /// of this id.
+    /// Ends a monitor: [`ControlPlane::remove_monitor`], and what [`add_monitor`](Self::add_monitor) has opened for it: its socket
+    /// goes. Waits for its sessions, for two seconds at most. `false` when there is none of this id.
     ///
     /// # Errors
     /// That this thread must not wait.
     pub fn remove_monitor(&self, id: &str) -> Result<bool, HostingError> {
         let id = id.to_owned();
-        self.run(async move |plane| plane.remove_monitor(&id).await)
+        let opened = self.opened.clone();
+        self.run(async move |plane| {
+            let removed = plane.remove_monitor(&id).await;
+            let opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_it = opened.iter().filter_map(Weak::upgrade).find(|chardev| chardev.id() == id);
+            drop(opened);
+            if let Some(chardev) = of_it.filter(|_| removed) {
+                plane.chardevs().remove_this(&chardev);
+            }
+            removed
+        })
     }
 
     /// A session of the process's own, without a socket, whose calls wait.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
-use vmm_control::hosting::{HostingError, StartError};
+use vmm_control::chardev::Backend;
+use vmm_control::hosting::{HostingError, PlaneThread, StartError};
 use vmm_control::{
     Command, Context, ControlPlane, EventSpec, MonitorConfig, RunState, RunStateCell, ShutdownCause,
     ThreadKind,
@@ -38,6 +39,79 @@ fn clients_and_threads_of_the_program_use_one_plane() {
     assert!(!path.exists());
     assert!(matches!(session.call("stop", &()), Err(HostingError::Closed)));
     assert!(matches!(session.next_event(), Err(HostingError::Closed)));
+}
+
+/// Whose socket is at the path goes on serving there.
+#[test]
+fn a_monitor_that_cannot_be_added_takes_nothing_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let plane = listening("t-dup", &path);
+    plane
+        .run(async |plane| {
+            let taken = plane.open_chardev("taken", Backend::Null, 1).await.unwrap();
+            plane.chardevs().insert(taken).unwrap();
+        })
+        .unwrap();
+    for (config, text) in [
+        (MonitorConfig::new("qmp"), "a monitor 'qmp' exists already"),
+        (MonitorConfig::new("taken"), "Chardev with id 'taken' already exists"),
+    ] {
+        let error = plane.add_monitor(config, socket(&path), 64).unwrap_err();
+        assert_eq!(error.to_string(), text);
+        Client::new(&path);
+    }
+    for round in 0..10 {
+        let path = path.with_extension(round.to_string());
+        let add = || plane.add_monitor(MonitorConfig::new(round.to_string()), socket(&path), 1).is_ok();
+        let added = std::thread::scope(|scope| {
+            [(); 4].map(|()| scope.spawn(add)).map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(added.iter().filter(|added| **added).count(), 1, "one of them");
+        Client::new(&path);
+    }
+}
+
+#[test]
+fn a_monitor_that_is_removed_leaves_no_listener_and_its_id_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let plane = listening("t-again", &path);
+    let mut client = Client::new(&path);
+    assert!(plane.remove_monitor("qmp").unwrap());
+    assert_eq!(client.line(), Value::Null);
+    assert!(!path.exists() && plane.handle().chardevs().get("qmp").is_none());
+    assert!(!plane.remove_monitor("qmp").unwrap());
+    plane.add_monitor(MonitorConfig::new("qmp"), socket(&path), 64).unwrap();
+    Client::new(&path);
+    plane.close();
+}
+
+/// The descriptor waits for nothing that the plane's thread does.
+#[test]
+fn a_blocked_thread_of_the_plane_does_not_keep_the_news_of_the_end() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let blocks = Command::new("x-blocks").handler(move |_: Context, (): ()| {
+        let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+        std::future::ready(Ok(()))
+    });
+    let builder = ControlPlane::builder(RunStateCell::new(RunState::Running)).command(blocks);
+    let plane = builder.thread_name("t-late").start().unwrap();
+    let readable = |plane: &PlaneThread| {
+        let mut asked = [PollFd::from_borrowed_fd(plane.shutdown_fd(), PollFlags::IN)];
+        poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    };
+    let session = plane.connect();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| session.call("x-blocks", &()));
+        assert!(!readable(&plane));
+        plane.shut_down(ShutdownCause::HostSignal);
+        assert!(readable(&plane));
+        release.send(()).unwrap();
+        let _ = call.join().unwrap();
+    });
+    plane.close();
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
+use vmm_control::chardev::{Address, Backend, SocketOptions};
 use vmm_control::objects::{Creation, Object, ObjectType};
-use vmm_control::{Command, CommandError, CommandResult, Context, ControlPlane, RunState};
+use vmm_control::{Command, CommandError, CommandResult, Context, ControlPlane, MonitorConfig, RunState};
 
 use crate::support::{PATIENCE, Toy};
 
@@ -138,4 +140,45 @@ async fn an_object_that_is_made_while_the_plane_closes_has_not_come_to_be() {
     may_end.notify_one();
     let error = adding.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("the control plane is closed"), "{error}");
+}
+
+/// Its client does not wait for it, nor does its connection stay; it is what stays.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_goes_on_keeps_no_client_of_a_plane_that_has_ended() {
+    for end in [true, false] {
+        let may_end = Arc::new(Notify::new());
+        let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+        let waits = may_end.clone();
+        let goes_on = Command::new("x-goes-on").handler(move |_: Context, (): ()| {
+            let (waits, ended) = (waits.clone(), ended.clone());
+            async move {
+                waits.notified().await;
+                let _ = ended.send(());
+                Ok(())
+            }
+        });
+        let plane = ControlPlane::builder(Toy::new(RunState::Running)).command(goes_on).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m");
+        let listening = Backend::Socket(SocketOptions::server(Address::unix(&path)));
+        let chardev = plane.open_chardev("m", listening, 8).await.unwrap();
+        plane.add_monitor(MonitorConfig::new("m"), &chardev, 8).unwrap();
+        drop(chardev);
+        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        client.write_all(b"{'execute': 'qmp_capabilities'}{'execute': 'x-goes-on'}").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"{\"return\": {}}\r\n") {
+            said.push(client.read_u8().await.unwrap());
+        }
+        match end {
+            true => plane.close().await,
+            false => drop(plane),
+        }
+        said.clear();
+        let _ = client.read_to_end(&mut said).await;
+        assert_eq!(said, b"", "it hears the end");
+        assert!(ends.try_recv().is_err(), "the command goes on");
+        may_end.notify_one();
+        assert_eq!(ends.recv().await, Some(()));
+    }
 }
