@@ -30,7 +30,9 @@ pub enum BuildError {
     #[error("the command {0:?} is registered twice")]
     Duplicate(&'static str),
     /// A name that QAPI does not allow.
-    #[error("{0:?} is no name for a command: QAPI allows a letter, then letters, digits, '-' and '_'")]
+    #[error(
+        "{0:?} is no name for a command: QAPI allows a letter, then letters, digits, '-' and '_'; a prefix __RFQDN_ may stand before"
+    )]
     IllegalName(String),
     /// Arguments or a return value of a type that QAPI cannot express.
     #[error("the command {command:?}: {source}")]

@@ -292,7 +292,7 @@ impl Builder {
 
     /// Builds the plane, on the current tokio runtime, which must have I/O and time
     /// ([`enable_all`](tokio::runtime::Builder::enable_all)): without a clock, tokio panics in the plane's tasks, and in
-    /// [`close`](ControlPlane::close). Without a runtime, [`start`](Self::start) makes it a thread.
+    /// [`close`](ControlPlane::close); without I/O, in [`open_chardev`](ControlPlane::open_chardev). Without a runtime, [`start`](Self::start) makes it a thread.
     ///
     /// # Errors
     /// A name that is illegal or taken, or a type that QAPI cannot express, with the field that is wrong; or no

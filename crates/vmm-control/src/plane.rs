@@ -152,7 +152,8 @@ impl PlaneHandle {
     }
 
     /// Starts threads as the plane's own are: for devices and objects that need one. They run the hook of
-    /// [`on_thread_start`](Builder::on_thread_start), if there is one, and block all signals.
+    /// [`on_thread_start`](Builder::on_thread_start), if there is one, and block all signals
+    /// but those that a thread's own faults raise.
     pub fn threads(&self) -> &Starter {
         &self.0.starter
     }

@@ -71,7 +71,7 @@ pub use validate::{is_qapi_name, validate};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not described as a QAPI type",
-    note = "derive it: `#[derive(qmp_command::QapiType)]`",
+    note = "derive it: `#[derive(QapiType)]`, of `vmm_control` (or `qmp_command`)",
     note = "QAPI has no maps, tuples or 128-bit, pointer-sized and 32-bit floating-point numbers"
 )]
 pub trait QapiType: 'static {

@@ -9,7 +9,7 @@ use qmp_command::{CommandError, CommandResult};
 use super::completion::Completion;
 use super::facts::MachineFacts;
 use super::queue::{Call, MachineRequest, Shared, Task};
-use super::wait::{block_on, drives_a_queue};
+use super::wait::{block_on, drives_a_queue, is_planes};
 use crate::hardware::{IoPorts, Kvm, Target, Vcpu};
 use crate::machine::Machine;
 use crate::run_state::RunState;
@@ -115,7 +115,8 @@ impl<S: 'static> LoopHandle<S> {
     /// The same as [`run`](Self::run) for a thread that may block: a blocking handler, [`Object::set`](crate::Object::set).
     ///
     /// # Errors
-    /// As [`run`](Self::run); on the thread that takes the calls, that it cannot wait for itself.
+    /// As [`run`](Self::run); on the thread that takes the calls, that it cannot wait for itself, and on a [`PlaneThread`](super::PlaneThread)'s
+    /// own (an async handler), that its clients would wait too.
     pub fn blocking_run<T, F>(&self, task: F) -> CommandResult<T>
     where
         F: FnOnce(&mut S) -> CommandResult<T> + Send + 'static,
@@ -123,6 +124,11 @@ impl<S: 'static> LoopHandle<S> {
     {
         if drives_a_queue() {
             return Err(CommandError::generic("The machine's loop cannot wait for itself"));
+        }
+        if is_planes() {
+            return Err(CommandError::generic(
+                "A plane's own thread cannot wait for the machine's loop: await it",
+            ));
         }
         block_on(self.run(task))
     }

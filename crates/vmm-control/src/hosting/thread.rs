@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::session::BlockingSession;
-use super::wait::{HostingError, block_on, block_on_until, may_wait};
+use super::wait::{HostingError, become_planes, block_on, block_on_until, may_wait};
 use crate::builder::{BuildError, Builder};
 use crate::monitors::MonitorError;
 use crate::plane::{ControlPlane, PlaneHandle};
@@ -60,8 +60,11 @@ type Job = Box<dyn for<'a> FnOnce(&'a ControlPlane) -> Pin<Box<dyn Future<Output
 /// threads, each of which ends with what it does: an idle plane has one thread. All are as
 /// [`on_thread_start`](Builder::on_thread_start) says.
 ///
-/// Methods that wait are refused where they would wait for ever: on the plane's own thread
+/// Methods that wait are refused where they might wait for ever: on a plane's own thread
 /// ([`HostingError::OnPlaneThread`]), and on one that takes a machine's calls ([`HostingError::InLoop`]).
+///
+/// A process that is forked from this one has none of its threads: there, every call waits for ever, and nothing is to be done but to
+/// execute a program or to end.
 ///
 /// Dropped, it ends its plane as [`close`](Self::close) does, and does not wait for it: it can be dropped anywhere.
 ///
@@ -120,6 +123,7 @@ impl Builder {
         let ((begun, begins), (ends, ended)) = (mpsc::channel(), oneshot::channel());
         let on_panic = OnPanic(handle.clone());
         let body = move || {
+            become_planes();
             // Whoever waits for it may have gone.
             let _ = begun.send(());
             hosted.serve(queue);

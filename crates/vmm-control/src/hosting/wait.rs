@@ -1,6 +1,6 @@
 //! Waiting for a plane on a thread without a runtime, and the threads that must not.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,8 +16,9 @@ use crate::monitors::MonitorError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostingError {
-    /// It was made on the plane's own thread, which would wait for itself: in an async handler, in a start hook.
-    #[error("the plane's own thread cannot wait for the plane")]
+    /// It was made on the plane's own thread, which would wait for itself: in an async handler, in a start hook. Or on another
+    /// plane's, whose clients would wait too, and which this one may be waiting for.
+    #[error("a plane's own thread cannot wait for a plane")]
     OnPlaneThread,
     /// It was made on the thread that takes the calls of a [`MachineQueue`](super::MachineQueue). The plane might wait for that
     /// thread meanwhile, so neither would go on.
@@ -43,9 +44,25 @@ impl From<LocalError> for HostingError {
     }
 }
 
-/// Refuses to wait where that would not end.
+thread_local! {
+    /// This thread is a plane's own.
+    static IS_PLANES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that this thread is a plane's own.
+pub(super) fn become_planes() {
+    IS_PLANES.set(true);
+}
+
+/// Whether this thread is a plane's own, so that what it waits for all of that plane's clients do.
+pub(super) fn is_planes() -> bool {
+    IS_PLANES.get()
+}
+
+/// Refuses to wait where that might not end.
 pub(super) fn may_wait(plane: ThreadId) -> Result<(), HostingError> {
-    if thread::current().id() == plane {
+    // In a start hook it is not noted yet.
+    if is_planes() || thread::current().id() == plane {
         return Err(HostingError::OnPlaneThread);
     }
     if drives_a_queue() { Err(HostingError::InLoop) } else { Ok(()) }

@@ -238,8 +238,16 @@ fn who_waits_for_the_end_is_told_when_the_thread_dies() {
 fn its_own_thread_is_not_made_to_wait_for_itself() {
     let plane = Arc::new(started("t-self"));
     let (mut session, again) = (plane.connect(), plane.clone());
+    // Another plane might be waiting for this one, and all of this one's clients would for the loop.
+    let other = started("t-other");
+    let of_other = other.connect();
+    let calls = crate::queue::queue::<()>();
+    let in_loop = calls.handle();
     let refused = plane.run(async move |_| {
+        let error = in_loop.blocking_run(|_| Ok(())).unwrap_err();
+        assert!(error.to_string().starts_with("A plane's own thread cannot wait"), "{error}");
         [
+            of_other.call("query-name", &()).unwrap_err(),
             session.call("query-name", &()).unwrap_err(),
             session.next_event().unwrap_err(),
             again.run(async |_| ()).unwrap_err(),
