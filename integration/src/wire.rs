@@ -19,6 +19,23 @@ pub const MAX_FDS: usize = 253;
 /// As `sendmsg`: `WouldBlock` on a full non-blocking socket, `BrokenPipe` when the peer is gone, `InvalidInput` for more
 /// than [`MAX_FDS`] descriptors.
 pub fn send<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    send_with(socket, bytes, fds, SendFlags::NOSIGNAL)
+}
+
+/// The same with the last byte as urgent (`MSG_OOB`), and the descriptors with that.
+///
+/// # Errors
+/// As [`send`]; `Unsupported` where the kernel has nothing urgent on unix sockets (before Linux 5.15).
+pub fn send_urgent<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    send_with(socket, bytes, fds, SendFlags::NOSIGNAL | SendFlags::OOB)
+}
+
+fn send_with<S: AsFd>(
+    socket: S,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<usize> {
     if fds.len() > MAX_FDS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -27,7 +44,7 @@ pub fn send<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(fds));
     }
-    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?)
 }
 
 /// Whether somebody listens on the unix socket of this path. Asks the kernel, not the listener: connecting would make a

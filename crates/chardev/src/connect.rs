@@ -50,7 +50,7 @@ impl Target {
                 let name = Name { path, abstract_name: *abstract_name, tight: *tight };
                 let stream = connect_to(name).await?;
                 let peer = Peer::of_unix(&stream, &format!("unix:{}", name.text()));
-                Ok((Stream::Unix(stream.into()), peer))
+                Ok((Stream::unix(stream), peer))
             }
             #[cfg(feature = "tcp")]
             Self::Tcp(address) => address.connect().await,

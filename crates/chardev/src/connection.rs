@@ -43,7 +43,7 @@ impl Connection {
     pub fn from_unix_stream(stream: UnixStream) -> io::Result<Self> {
         rustix::net::sockopt::set_socket_passcred(&stream, false)?;
         let peer = Peer::of_unix(&stream, "unix");
-        Ok(Self { stream: Arc::new(Stream::Unix(stream.into())), peer, badge: None, giver: None, slot: None })
+        Ok(Self { stream: Arc::new(Stream::unix(stream)), peer, badge: None, giver: None, slot: None })
     }
 
     /// Waits until there may be something to read, or the peer has closed its side.

@@ -124,7 +124,7 @@ pub(crate) fn connected(fd: Received) -> io::Result<(Stream, Peer)> {
     sockopt::set_socket_passcred(&fd, false)?;
     let stream = watched(fd, UnixStream::from_std)?;
     let peer = Peer::of_unix(&stream, "unix");
-    Ok((Stream::Unix(stream), peer))
+    Ok((Stream::unix(stream), peer))
 }
 
 /// What `query-chardev` calls a chardev with this client, by what the socket itself says.

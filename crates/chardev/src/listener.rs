@@ -49,7 +49,7 @@ impl Listener {
             Self::Unix { listener, name, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let peer = Peer::of_unix(&stream, name);
-                Ok(Some((Stream::Unix(stream.into()), peer)))
+                Ok(Some((Stream::unix(stream), peer)))
             }
             // One that was reset in the backlog is accepted like any other, and has no address any more.
             #[cfg(feature = "tcp")]
@@ -67,7 +67,7 @@ impl Listener {
                 }
                 let stream = watched(client, tokio::net::UnixStream::from_std)?;
                 let peer = Peer::of_unix(&stream, name);
-                Ok(Some((Stream::Unix(stream), peer)))
+                Ok(Some((Stream::unix(stream), peer)))
             }
         }
     }

@@ -21,6 +21,13 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// A connected unix socket that nobody has read from yet.
+    pub(crate) fn unix(stream: impl Into<Aside<UnixStream>>) -> Self {
+        let stream = stream.into();
+        fd_closer::take_urgent_in_line(stream.as_fd());
+        Self::Unix(stream)
+    }
+
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Unix(stream) => stream.poll_read_ready(cx),

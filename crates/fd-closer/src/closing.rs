@@ -10,7 +10,7 @@ use crate::kind::is_quick;
 use crate::loose::Loose;
 use crate::pool;
 use crate::queues::Owner;
-use crate::receive::{peek, receive};
+use crate::receive::{peek, receive, take_urgent_in_line};
 use crate::room::has_room;
 
 /// How many messages are read out of a connection before it is closed with what is left in it.
@@ -92,6 +92,7 @@ fn peer(fd: BorrowedFd<'_>) -> Option<u32> {
 
 /// Whether nothing is left in a connection that has ended: the usual case, which one look tells.
 fn is_empty(socket: BorrowedFd<'_>) -> bool {
+    take_urgent_in_line(socket);
     peek(socket, &mut [0]).is_ok_and(|(len, _)| len == 0)
 }
 

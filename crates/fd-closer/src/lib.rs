@@ -39,7 +39,7 @@ use closing::Closing;
 pub use hooks::{Announced, announce_to};
 pub use pool::IDLE;
 pub use queues::MAX_THREADS;
-pub use receive::{MAX_FDS, peek, receive};
+pub use receive::{MAX_FDS, peek, receive, take_urgent_in_line};
 pub use room::{descriptors_left, has_room};
 
 /// Closes a descriptor, at once if that cannot block, else on another thread.

@@ -94,6 +94,14 @@ pub fn peek(socket: BorrowedFd<'_>, buf: &mut [u8]) -> rustix::io::Result<(usize
     Ok((seen.bytes, seen.bytes > 0 && seen.flags.contains(ReturnFlags::CTRUNC)))
 }
 
+/// Has a connected unix socket deliver what is urgent (`MSG_OOB`) where it stands, like all else. To be called before anything is
+/// read, or looked at. Otherwise the next read skips a byte that was sent so, and closes, on this thread, what descriptors came with
+/// it; and a look does not see them. Whoever else has the socket can undo it.
+pub fn take_urgent_in_line(socket: BorrowedFd<'_>) {
+    // An error says that it is no such socket, to which nothing urgent comes.
+    let _ = rustix::net::sockopt::set_socket_oobinline(socket, true);
+}
+
 /// The numbers in the messages that carry a descriptor of a process. Behind the last message there are zeros.
 fn pidfds(mut control: &[u8]) -> impl Iterator<Item = RawFd> {
     const WORD: usize = size_of::<usize>();

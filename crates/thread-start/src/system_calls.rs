@@ -140,7 +140,11 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     ),
     call("sendmsg", IO, "replies with descriptors"),
     call("sendto", PLANE_BLOCKING_IO, "replies, events"),
-    call("setsockopt", ALL, "credentials, keep-alive, no delay; a socket that is closed does not linger"),
+    call(
+        "setsockopt",
+        ALL,
+        "credentials, keep-alive, no delay, urgent bytes in line; a socket that is closed does not linger",
+    ),
     call("shutdown", ALL, "hangs up"),
     call("socket", PLANE_BLOCKING, "listens, connects; names are resolved"),
     call(

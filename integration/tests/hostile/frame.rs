@@ -187,6 +187,14 @@ impl Scene {
         assert!(rests, "it goes on working");
     }
 
+    /// How many threads of this name there are.
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // One may end meanwhile.
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|comm| comm.trim_end() == name).count()
+    }
+
     /// The processor time it has used, in hundredths of a second.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();

@@ -25,4 +25,5 @@ mod sessions;
 mod shared;
 mod tcp;
 mod tools;
+mod urgent;
 mod witness;

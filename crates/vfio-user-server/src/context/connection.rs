@@ -43,7 +43,9 @@ pub(super) enum Read {
 pub(super) struct Stream(Option<OwnedFd>);
 
 impl Stream {
+    /// Nobody has read from it yet.
     fn new(socket: OwnedFd) -> Self {
+        fd_closer::take_urgent_in_line(socket.as_fd());
         Self(Some(socket))
     }
 }
