@@ -171,6 +171,7 @@ impl HumanSession {
         };
         loop {
             self.poll_running(cx);
+            left = left.saturating_sub(self.take_cost());
             if self.is_closing() {
                 self.writer.hurry();
                 self.input.end();
@@ -187,6 +188,7 @@ impl HumanSession {
             match self.input.poll_next(&self.connection, cx) {
                 Poll::Ready(Ok(Next::Arrival(arrival))) => {
                     left -= 1;
+                    self.pace.count(0);
                     self.hear(arrival);
                 }
                 Poll::Ready(Ok(Next::Bytes)) => self.echo(),
@@ -194,8 +196,17 @@ impl HumanSession {
                 Poll::Ready(Err(error)) => self.doom(End::Transport(error)),
                 Poll::Pending => return Turn::Waiting,
             }
-            left = left.saturating_sub(self.input.take_cost());
+            left = left.saturating_sub(self.take_cost());
         }
+    }
+
+    /// What reading and answering have cost since this was last asked.
+    fn take_cost(&mut self) -> u32 {
+        let cost = self.input.take_cost();
+        if cost > 0 {
+            self.pace.count(cost);
+        }
+        cost
     }
 
     fn hear(&mut self, Arrival { message, fds }: Arrival<Heard>) {
@@ -262,7 +273,9 @@ impl HumanSession {
     fn answer(&mut self, text: Option<String>) {
         self.state.count(text.is_some());
         self.holdings.replies(self.writer.len());
-        self.say(text.as_deref().unwrap_or(PANICKED));
+        let text = text.as_deref().unwrap_or(PANICKED);
+        self.input.charge(text.len());
+        self.say(text);
         // What comes behind the last answer is the end, not a prompt.
         if !self.is_closing() {
             self.prompt();

@@ -179,8 +179,7 @@ impl<F: Framing> Input<F> {
         std::mem::take(&mut self.lost_fds)
     }
 
-    /// Counts as so many bytes read: what was done for them took longer than reading them.
-    #[cfg(feature = "human")]
+    /// Counts as so many bytes read: what was done for them took longer than reading them, or a reply of so many was made.
     pub(crate) fn charge(&mut self, bytes: usize) {
         self.unpaid += bytes;
     }

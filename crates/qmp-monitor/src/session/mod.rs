@@ -307,6 +307,7 @@ impl Session {
         };
         loop {
             self.poll_running(cx);
+            left = left.saturating_sub(self.take_cost());
             if self.is_closing() {
                 self.writer.hurry();
                 self.hang_up();
@@ -333,6 +334,7 @@ impl Session {
             match self.input.poll_next(&self.connection, cx) {
                 Poll::Ready(Ok(Next::Arrival(arrival))) => {
                     left -= 1;
+                    self.pace.count(0);
                     self.accept(arrival, cx);
                 }
                 Poll::Ready(Ok(Next::Bytes)) => {}
@@ -342,8 +344,17 @@ impl Session {
                 Poll::Pending => return Turn::Waiting,
             }
             // Bytes that never end a message cost time too.
-            left = left.saturating_sub(self.input.take_cost());
+            left = left.saturating_sub(self.take_cost());
         }
+    }
+
+    /// What reading and answering have cost since this was last asked.
+    fn take_cost(&mut self) -> u32 {
+        let cost = self.input.take_cost();
+        if cost > 0 {
+            self.pace.count(cost);
+        }
+        cost
     }
 
     /// A message was read: it overtakes, runs, or waits for its turn.
@@ -425,10 +436,12 @@ impl Session {
         self.holdings.replies(self.writer.len());
         self.write_events(usize::MAX);
         self.state.count(outcome.is_ok());
+        let before = self.writer.len();
         match outcome {
             Ok(payload) => encode_return(self.writer.buffer(), &payload, id, format),
             Err(error) => encode_error(self.writer.buffer(), &error, id, format),
         }
+        self.input.charge(self.writer.len() - before);
         if self.events.is_none() && self.doomed.is_none() && self.state.mode() != Mode::Negotiating {
             self.negotiated();
         }
@@ -438,8 +451,9 @@ impl Session {
         self.holdings.replies(self.writer.len());
         self.write_events(usize::MAX);
         self.state.count(false);
-        let format = self.format_for(id);
+        let (format, before) = (self.format_for(id), self.writer.len());
         encode_error(self.writer.buffer(), error, id, format);
+        self.input.charge(self.writer.len() - before);
     }
 
     /// Over TCP it may be a browser that talks here, and a command the next thing that it says: nothing of that is read.

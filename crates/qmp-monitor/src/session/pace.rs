@@ -3,6 +3,9 @@
 //! A client that sends more at once than one turn's share goes into the *lane*: of all such sessions of a plane, one at
 //! a time has a turn, in order. So however many clients flood, what any other client asks waits for at most one turn of
 //! one of them; and before each such turn the runtime looks for I/O, so that it learns of that other client.
+//!
+//! What a turn costs is counted in requests: large ones, and large replies, are as many. A session whose last turn cost much
+//! has its next one in the lane, too, though it asks one thing at a time.
 
 use std::fmt;
 use std::future::Future;
@@ -19,6 +22,10 @@ const SHARE: u32 = 16;
 
 /// The same in the lane, where somebody may be waiting.
 const LANE_SHARE: u32 = 32;
+
+/// A turn that costs more is a heavy one: some 100 us, or replies of 32 KiB. (30 clients that ask for lists of 400 KiB, one at a
+/// time, made another wait 400 times as long as alone.)
+const HEAVY: u32 = LANE_SHARE;
 
 /// The lane of one plane. Clones are the same lane.
 #[derive(Clone, Debug)]
@@ -61,16 +68,24 @@ enum State {
 pub(crate) struct Pace {
     lane: Lane,
     state: State,
+    /// What this turn has cost; `None`: it has done nothing so far.
+    cost: Option<u32>,
+    /// The last turn that did something was a heavy one.
+    heavy: bool,
 }
 
 impl Pace {
     pub(crate) fn new(lane: Lane) -> Self {
-        Self { lane, state: State::Free }
+        Self { lane, state: State::Free, cost: None, heavy: false }
     }
 
     /// How many requests the session may handle now. Pending, and woken later, while it is the turn of another.
     pub(crate) fn poll_share(&mut self, cx: &mut Context<'_>) -> Poll<u32> {
         match std::mem::replace(&mut self.state, State::Free) {
+            State::Free if self.heavy => {
+                self.spent(cx);
+                Poll::Pending
+            }
             State::Free => Poll::Ready(SHARE),
             State::Yielding(permit) | State::Turn(permit) => {
                 self.state = State::Turn(permit);
@@ -83,9 +98,17 @@ impl Pace {
         }
     }
 
+    /// The turn has done something, which cost so much beside the request itself.
+    pub(crate) fn count(&mut self, cost: u32) {
+        self.cost = Some(self.cost.unwrap_or_default().saturating_add(cost));
+    }
+
     /// A turn is over: sees to it that there is another one when nothing else will bring it. `room`: the outbox is below
     /// its mark.
     pub(crate) fn settle(&mut self, turn: Turn, room: bool, cx: &mut Context<'_>) {
+        if let Some(cost) = self.cost.take() {
+            self.heavy = cost > HEAVY;
+        }
         match turn {
             Turn::Spent => self.spent(cx),
             Turn::Full if room => self.spent(cx),
@@ -156,6 +179,37 @@ mod tests {
         assert_eq!(share(&mut b), Poll::Ready(LANE_SHARE));
         b.pause();
         assert_eq!(share(&mut b), Poll::Ready(SHARE), "out of the lane");
+        assert_eq!(share(&mut a), Poll::Pending);
+        assert_eq!(share(&mut a), Poll::Ready(LANE_SHARE));
+    }
+
+    /// One turn of something that costs so much.
+    fn turn(pace: &mut Pace, cost: u32) {
+        pace.count(cost);
+        pace.settle(Turn::Waiting, true, &mut Context::from_waker(Waker::noop()));
+    }
+
+    #[test]
+    fn after_a_heavy_turn_the_next_is_in_the_lane() {
+        let lane = Lane::new();
+        let [mut a, mut b, mut light] = [(); 3].map(|()| Pace::new(lane.clone()));
+        for pace in [&mut a, &mut b] {
+            assert_eq!(share(pace), Poll::Ready(SHARE));
+            turn(pace, HEAVY + 1);
+        }
+        assert_eq!(share(&mut light), Poll::Ready(SHARE));
+        turn(&mut light, HEAVY);
+        assert_eq!(share(&mut light), Poll::Ready(SHARE));
+        assert_eq!(share(&mut a), Poll::Pending, "the runtime looks for I/O first");
+        assert_eq!(share(&mut b), Poll::Pending);
+        assert_eq!(share(&mut b), Poll::Pending, "a has the lane");
+        // A turn in which nothing comes changes nothing.
+        assert_eq!(share(&mut a), Poll::Ready(LANE_SHARE));
+        a.settle(Turn::Waiting, true, &mut Context::from_waker(Waker::noop()));
+        assert_eq!(share(&mut b), Poll::Pending);
+        assert_eq!(share(&mut b), Poll::Ready(LANE_SHARE));
+        turn(&mut b, 1);
+        assert_eq!(share(&mut b), Poll::Ready(SHARE), "it asks for little now");
         assert_eq!(share(&mut a), Poll::Pending);
         assert_eq!(share(&mut a), Poll::Ready(LANE_SHARE));
     }

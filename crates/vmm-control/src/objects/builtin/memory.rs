@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::Advice;
-use qmp_command::{CommandError, CommandResult, QapiType, apart};
+use qmp_command::{CommandError, CommandResult, Context, QapiType, apart};
 use qmp_protocol::ErrorClass;
 use serde::{Deserialize, Serialize};
 use thread_start::Starter;
@@ -237,6 +237,11 @@ impl Object for MemoryBackendRam {
     async fn complete(&self, creation: &Creation) -> CommandResult<()> {
         self.0.allocate(creation).await
     }
+
+    async fn delete(&self, _: &Context) -> CommandResult<()> {
+        self.0.free().await;
+        Ok(())
+    }
 }
 
 impl Object for MemoryBackendMemfd {
@@ -278,6 +283,11 @@ impl Object for MemoryBackendMemfd {
 
     async fn complete(&self, creation: &Creation) -> CommandResult<()> {
         self.0.allocate(creation).await
+    }
+
+    async fn delete(&self, _: &Context) -> CommandResult<()> {
+        self.0.free().await;
+        Ok(())
     }
 }
 
@@ -380,6 +390,19 @@ impl Backend {
         let memory = allocated.await?;
         self.lock().memory = Some(Arc::new(memory));
         Ok(())
+    }
+
+    /// Unmaps the memory, if nobody else has it, where that holds up nobody: giving back 10 GiB takes a second. Where there is no
+    /// thread for it, here.
+    async fn free(&self) {
+        let memory = self.lock().memory.take();
+        if let Some(memory) = memory {
+            let unmap = move || {
+                drop(memory);
+                Ok(())
+            };
+            let _ = apart(&self.starter, unmap).await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
