@@ -83,12 +83,17 @@ const PIPES: u64 = 0x5049_5045;
 /// any moment; and the kernel cannot be told to overlook that for a fifo, unlike for a pipe without a name (see
 /// [`nowait`](crate::nowait)). Everything else stays as it is.
 ///
+/// What has no type at all (an epoll's, event's or timer's descriptor, one of `userfaultfd`) is no file. An epoll's is watched by taking
+/// its lock, which whoever passed it can hold for as long as he likes: and it would be the runtime's own epoll that waits.
+///
 /// # Errors
-/// What the system says of a fifo that cannot be opened. Without `/proc` it stays as it is.
+/// What the system says of a fifo that cannot be opened, and for what is no file. Without `/proc` a fifo stays as it is.
 fn not_shared(file: OpenedFile, flags: OFlags) -> io::Result<OpenedFile> {
     let OpenedFile { fd, keep } = file;
-    if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::Fifo {
-        return Ok(OpenedFile { fd, keep });
+    match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+        FileType::Fifo => {}
+        FileType::Unknown => return Err(io::Error::other("it is no file, fifo, socket or device")),
+        _ => return Ok(OpenedFile { fd, keep }),
     }
     let name = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let flags = (flags & OFlags::ACCMODE) | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -114,10 +119,27 @@ fn unusable(source: io::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
     fn is_nonblocking(fd: impl AsFd) -> bool {
         rustix::fs::fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
+    }
+
+    #[test]
+    fn what_has_no_type_is_no_file() {
+        let made: [fn() -> OwnedFd; 2] = [
+            || rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap(),
+            || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap(),
+        ];
+        for make in made {
+            let opener = Opener::new(move |_: &Path, _| Ok(make().into()));
+            for flags in [OFlags::RDWR, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, OFlags::RDONLY] {
+                let refused = open(&opener, Path::new("/dev/fdset/1"), flags).unwrap_err();
+                assert!(refused.to_string().contains("it is no file, fifo, socket or device"), "{refused}");
+            }
+        }
     }
 
     /// Whoever passed a fifo can say what they like of theirs.

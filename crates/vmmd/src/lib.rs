@@ -18,6 +18,7 @@
 //! `cli` and `config` are pure: they open nothing (the caller hands in how to read a file), print nothing and
 //! keep no state, so whatever a command line means can be asserted in a unit test.
 
+pub mod allocator;
 pub mod board;
 mod civil;
 pub mod cli;

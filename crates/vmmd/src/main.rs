@@ -9,11 +9,12 @@ use vmmd::config::Config;
 use vmmd::daemonize::{self, Launch, Readiness};
 use vmmd::pidfile::PidFile;
 use vmmd::reference::{self, Form};
-use vmmd::{logging, runtime, sandbox, serve};
+use vmmd::{allocator, logging, runtime, sandbox, serve};
 
 fn main() -> ExitCode {
     #[cfg(panic = "abort")]
     restore_before_abort();
+    allocator::set_up();
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     match cli::parse(std::env::args_os().skip(1), &read) {
         Ok(Outcome::Print(text)) => {

@@ -433,6 +433,8 @@ struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// A write above the limit of file sizes (`RLIMIT_FSIZE`) is to fail, and not to end the process. Nobody waits for it.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -441,6 +443,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

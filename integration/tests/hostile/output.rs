@@ -49,6 +49,28 @@ fn eight_clients_never_read() {
     });
 }
 
+/// Buffers of many sizes, of two kinds of monitor: what they leave must go back to the system.
+#[test]
+fn clients_of_two_kinds_never_read() {
+    let extra = &["-monitor", "unix:{}/human.sock,server=on,wait=off"];
+    Stage { extra, slack: 24 << 10, ..Stage::default() }.attack(|scene| {
+        for _ in 0..2 {
+            let mut clients: Vec<_> = (0..10).map(|_| scene.client()).collect();
+            clients.iter_mut().for_each(stuff);
+            let people: Vec<_> = (0..10)
+                .map(|_| {
+                    let mut person = UnixStream::connect(scene.path("human.sock")).unwrap();
+                    person.set_nonblocking(true).unwrap();
+                    let _ = person.write(&b"help\n".repeat(3000));
+                    person
+                })
+                .collect();
+            scene.hold();
+            drop((clients, people));
+        }
+    });
+}
+
 #[test]
 fn reads_late() {
     UNREAD.attack(|scene| {

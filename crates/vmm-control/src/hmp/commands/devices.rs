@@ -36,6 +36,9 @@ pub(super) fn commands() -> Vec<HumanCommand> {
     ]
 }
 
+/// How many of what is wrong with one line's options is noted in the log.
+const WARNINGS: usize = 8;
+
 async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
     let options = Options::parse(text, Some("driver"));
     if options.get("driver").is_some_and(|driver| matches!(driver, "help" | "?")) {
@@ -46,10 +49,11 @@ async fn add(context: &HumanContext, text: &str) -> CommandResult<String> {
     {
         return properties(context, driver).await;
     }
-    for warning in options.iter().filter_map(OptionItem::warning) {
+    context.call("device_add", &Value::Object(options.arguments())).await?;
+    // Only now, and a few: whoever may make no device writes no line of the log.
+    for warning in options.iter().filter_map(OptionItem::warning).take(WARNINGS) {
         tracing::warn!("{}", warning.trim_end().replace('\n', "; "));
     }
-    context.call("device_add", &Value::Object(options.arguments())).await?;
     Ok(String::new())
 }
 
