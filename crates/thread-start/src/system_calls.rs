@@ -163,8 +163,9 @@ pub const SYSTEM_CALLS: &[SystemCall] = &[
     call("lstat", NOT_CLOSER, "the same"),
     call(
         "statx",
-        LAST_OWNERS,
-        "whether a socket's file is still the one that was made; what kind of file was passed, opened or is closed",
+        ALL,
+        "whether a socket's file is still the one that was made; what kind of file was passed, opened or is closed; how many \
+         descriptors there are",
     ),
     call("unlink", NOT_CLOSER, "removes a socket's file"),
     call("unlinkat", NOT_CLOSER, "the same"),
