@@ -22,7 +22,7 @@ pub fn send<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
     send_with(socket, bytes, fds, SendFlags::NOSIGNAL)
 }
 
-/// The same with the last byte as urgent (`MSG_OOB`), and the descriptors with that.
+/// The same with the last byte as urgent (`MSG_OOB`). The descriptors come with the first.
 ///
 /// # Errors
 /// As [`send`]; `Unsupported` where the kernel has nothing urgent on unix sockets (before Linux 5.15).

@@ -278,9 +278,13 @@ impl Serving {
         let task = self.sessions.spawn(async move {
             let end = (&mut session).await;
             report(&monitor, &state, &end, &gate);
-            if matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
+            let running = session.take_running();
+            if running.is_none() && matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
                 session.park();
-            } else if let Some(running) = session.into_running() {
+            } else {
+                drop(session);
+            }
+            if let Some(running) = running {
                 runtime.spawn(running);
             }
         });
@@ -305,18 +309,13 @@ impl Serving {
         }
     }
 
-    async fn reap_within(&mut self, time: Duration) {
-        let deadline = Instant::now() + time;
+    /// Waits for the sessions, which have been told to end. One whose command does not end is left to itself.
+    async fn finish(&mut self) {
+        let deadline = Instant::now() + FAREWELL + GRACE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.sessions.join_next_with_id()).await
         {
             self.reap(ended);
         }
-    }
-
-    /// Waits for the sessions, which have been told to end. One whose command does not end is left to itself; if the plane
-    /// ends, that command is, and its client's connection is closed.
-    async fn finish(&mut self) {
-        self.reap_within(FAREWELL + GRACE).await;
         if self.sessions.is_empty() {
             return;
         }
@@ -325,10 +324,6 @@ impl Serving {
             sessions = self.sessions.len(),
             "commands go on beyond the monitor's end"
         );
-        if self.core.events.is_closing() && !self.parking.load(Ordering::Acquire) {
-            self.places.states().for_each(QmpSession::let_go);
-            self.reap_within(GRACE).await;
-        }
         self.sessions.detach_all();
     }
 }

@@ -91,11 +91,6 @@ impl Places {
         self.waiting.remove(place)
     }
 
-    /// The sessions that have a place.
-    pub(crate) fn states(&self) -> impl Iterator<Item = &QmpSession> {
-        self.seated.iter().map(|seated| &*seated.state)
-    }
-
     /// Who has waited, for the chardev.
     pub(crate) fn take_waiting(&mut self) -> VecDeque<Connection> {
         std::mem::take(&mut self.waiting)

@@ -70,8 +70,8 @@ impl Served for HumanSession {
         }
     }
 
-    fn into_running(self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let running = self.running?;
+    fn take_running(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let running = self.running.take()?;
         Some(async { drop(running.await) })
     }
 }
@@ -150,8 +150,12 @@ impl HumanSession {
         self.pace.settle(if over { Turn::Over } else { turn }, room, cx);
         self.state.gauge(usize::from(self.running.is_some()), self.writer.len());
         if self.running.is_some() {
-            // Whatever happened to the client, a line is never stopped half way.
-            return if self.state.is_let_go() { Poll::Ready(End::Closed) } else { Poll::Pending };
+            // Whatever happened to the client, a line is never stopped half way. At the plane's end it goes on alone.
+            if self.core.events.is_closing() && self.writer.poll_farewell(cx).is_ready() {
+                tracing::warn!(session = self.state.id(), "a command goes on beyond the plane's end");
+                return Poll::Ready(End::Closed);
+            }
+            return Poll::Pending;
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);

@@ -187,9 +187,8 @@ pub(crate) trait Served: Future<Output = End> + Unpin + Send + 'static {
     /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of a reply.
     fn park(self);
 
-    /// What still runs of a session that is over: only one that was [let go](QmpSession::let_go) has anything. The rest of the
-    /// session is dropped, its connection too.
-    fn into_running(self) -> Option<impl Future<Output = ()> + Send + 'static>;
+    /// What still runs of a session that is over: nothing, but at the plane's end.
+    fn take_running(&mut self) -> Option<impl Future<Output = ()> + Send + 'static>;
 }
 
 impl Served for Session {
@@ -199,8 +198,8 @@ impl Served for Session {
         }
     }
 
-    fn into_running(self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let running = [self.overtaking, self.running];
+    fn take_running(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let running = [self.overtaking.take(), self.running.take()];
         if running.iter().all(Option::is_none) {
             return None;
         }
@@ -275,8 +274,12 @@ impl Session {
         let running = usize::from(self.running.is_some()) + usize::from(self.overtaking.is_some());
         self.state.gauge(self.queue.len() + running, self.writer.len());
         if self.running.is_some() || self.overtaking.is_some() {
-            // Whatever happened to the client, a handler is never stopped half way.
-            return if self.state.is_let_go() { Poll::Ready(End::Closed) } else { Poll::Pending };
+            // Whatever happened to the client, a handler is never stopped half way. At the plane's end it goes on alone.
+            if self.core.events.is_closing() && self.writer.poll_farewell(cx).is_ready() {
+                tracing::warn!(session = self.state.id(), "a command goes on beyond the plane's end");
+                return Poll::Ready(End::Closed);
+            }
+            return Poll::Pending;
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);

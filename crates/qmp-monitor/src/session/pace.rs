@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Requests that a session handles in a turn. Whoever asks one thing at a time never comes near it. Larger, it lets floods of
+/// Requests that a session handles in a turn. Whoever asks one small thing at a time never comes near it. Larger, it lets floods of
 /// moderate size by: with 80, 63 clients with 64 commands in flight each made another wait 24 times as long as alone; with
 /// 16, not longer than alone, and one such client is served as fast.
 const SHARE: u32 = 16;

@@ -43,8 +43,6 @@ pub struct QmpSession {
     begun: AtomicBool,
     /// It is to end, for another client.
     gives_way: AtomicBool,
-    /// Its client is to go, whatever runs.
-    let_go: AtomicBool,
     wake: OnceLock<Wake>,
     named_fds: Arc<NamedFds>,
     policy: Policy,
@@ -76,7 +74,6 @@ impl QmpSession {
             mode: AtomicU8::new(mode as u8),
             begun: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
-            let_go: AtomicBool::new(false),
             wake: OnceLock::new(),
             named_fds,
             policy,
@@ -153,20 +150,6 @@ impl QmpSession {
     /// The session finishes what runs and ends.
     pub(crate) fn give_way(&self) {
         self.gives_way.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    /// The session ends now; what runs goes on without it.
-    pub(crate) fn let_go(&self) {
-        self.let_go.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    pub(crate) fn is_let_go(&self) -> bool {
-        self.let_go.load(Ordering::Acquire)
-    }
-
-    fn wake(&self) {
         if let Some(Wake(wake)) = self.wake.get() {
             wake();
         }

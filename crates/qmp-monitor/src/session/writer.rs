@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Sleep;
@@ -52,6 +52,11 @@ impl Writer {
         self.farewell.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
     }
 
+    /// Whether that time is over.
+    pub(crate) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.farewell.as_mut().map_or(Poll::Pending, |farewell| farewell.as_mut().poll(cx))
+    }
+
     /// Writes as much as the peer takes; says whether that was all. If it was not, the task will be woken.
     ///
     /// # Errors
@@ -72,9 +77,7 @@ impl Writer {
         if progress {
             self.stall = None;
         }
-        if let Some(farewell) = &mut self.farewell
-            && farewell.as_mut().poll(cx).is_ready()
-        {
+        if self.poll_farewell(cx).is_ready() {
             return Err(End::Closed);
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));

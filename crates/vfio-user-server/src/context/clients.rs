@@ -46,9 +46,10 @@ impl Context {
                     return;
                 }
                 Err(error) => {
-                    let first = !std::mem::replace(&mut self.accept_failed, true);
-                    if let Some(Told { untold }) = first.then(|| self.accept_failures.refused(now)).flatten()
+                    if !self.accept_failed
+                        && let Some(Told { untold }) = self.accept_failures.refused(now)
                     {
+                        self.accept_failed = true;
                         tracing::warn!(%error, untold, "cannot accept a vfio-user client; trying again and again");
                     }
                     self.unwatch_listener();

@@ -155,7 +155,7 @@ pub struct Context {
     /// Who may connect: what was set, or what the kind of listener implies.
     allowed: Allowed,
     refusals: Refusals,
-    /// Accepting has failed since it last succeeded.
+    /// Accepting has failed since it last succeeded, and that was told.
     accept_failed: bool,
     /// Failures that others can bring about at will, one after each success, are not all told.
     accept_failures: Refusals,

@@ -239,7 +239,8 @@ impl PlaneThread {
             let opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
             let of_it = opened.iter().filter_map(Weak::upgrade).find(|chardev| chardev.id() == id);
             drop(opened);
-            if let Some(chardev) = of_it.filter(|_| removed) {
+            // A client may have taken the monitor away before.
+            if let Some(chardev) = of_it {
                 plane.chardevs().remove_this(&chardev);
             }
             removed

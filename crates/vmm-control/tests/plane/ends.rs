@@ -145,7 +145,7 @@ async fn an_object_that_is_made_while_the_plane_closes_has_not_come_to_be() {
 /// Its client does not wait for it, nor does its connection stay; it is what stays.
 #[tokio::test(start_paused = true)]
 async fn a_command_that_goes_on_keeps_no_client_of_a_plane_that_has_ended() {
-    for end in [true, false] {
+    for end in ["closed", "dropped", "closed after its monitor was removed"] {
         let may_end = Arc::new(Notify::new());
         let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
         let waits = may_end.clone();
@@ -170,13 +170,18 @@ async fn a_command_that_goes_on_keeps_no_client_of_a_plane_that_has_ended() {
         while !said.ends_with(b"{\"return\": {}}\r\n") {
             said.push(client.read_u8().await.unwrap());
         }
+        if end == "closed after its monitor was removed" {
+            assert!(plane.remove_monitor("m").await);
+            let silence = tokio::time::timeout(Duration::from_secs(60), client.read_u8()).await;
+            assert!(silence.is_err(), "it waits for its answer");
+        }
         match end {
-            true => plane.close().await,
-            false => drop(plane),
+            "dropped" => drop(plane),
+            _ => plane.close().await,
         }
         said.clear();
         let _ = client.read_to_end(&mut said).await;
-        assert_eq!(said, b"", "it hears the end");
+        assert_eq!(said, b"", "{end}: it hears the end");
         assert!(ends.try_recv().is_err(), "the command goes on");
         may_end.notify_one();
         assert_eq!(ends.recv().await, Some(()));
