@@ -175,7 +175,7 @@ impl HumanSession {
         };
         loop {
             self.poll_running(cx);
-            left = left.saturating_sub(self.take_cost());
+            left = self.pace.pay(left, self.input.take_cost());
             if self.is_closing() {
                 self.writer.hurry();
                 self.input.end();
@@ -200,17 +200,8 @@ impl HumanSession {
                 Poll::Ready(Err(error)) => self.doom(End::Transport(error)),
                 Poll::Pending => return Turn::Waiting,
             }
-            left = left.saturating_sub(self.take_cost());
+            left = self.pace.pay(left, self.input.take_cost());
         }
-    }
-
-    /// What reading and answering have cost since this was last asked.
-    fn take_cost(&mut self) -> u32 {
-        let cost = self.input.take_cost();
-        if cost > 0 {
-            self.pace.count(cost);
-        }
-        cost
     }
 
     fn hear(&mut self, Arrival { message, fds }: Arrival<Heard>) {

@@ -310,7 +310,7 @@ impl Session {
         };
         loop {
             self.poll_running(cx);
-            left = left.saturating_sub(self.take_cost());
+            left = self.pace.pay(left, self.input.take_cost());
             if self.is_closing() {
                 self.writer.hurry();
                 self.hang_up();
@@ -347,17 +347,8 @@ impl Session {
                 Poll::Pending => return Turn::Waiting,
             }
             // Bytes that never end a message cost time too.
-            left = left.saturating_sub(self.take_cost());
+            left = self.pace.pay(left, self.input.take_cost());
         }
-    }
-
-    /// What reading and answering have cost since this was last asked.
-    fn take_cost(&mut self) -> u32 {
-        let cost = self.input.take_cost();
-        if cost > 0 {
-            self.pace.count(cost);
-        }
-        cost
     }
 
     /// A message was read: it overtakes, runs, or waits for its turn.

@@ -103,6 +103,14 @@ impl Pace {
         self.cost = Some(self.cost.unwrap_or_default().saturating_add(cost));
     }
 
+    /// What is left of a share when reading and answering have cost so much. Nothing costs nothing, and is not something done.
+    pub(crate) fn pay(&mut self, left: u32, cost: u32) -> u32 {
+        if cost > 0 {
+            self.count(cost);
+        }
+        left.saturating_sub(cost)
+    }
+
     /// A turn is over: sees to it that there is another one when nothing else will bring it. `room`: the outbox is below
     /// its mark.
     pub(crate) fn settle(&mut self, turn: Turn, room: bool, cx: &mut Context<'_>) {
