@@ -1,6 +1,5 @@
 //! Declaring a command: name, metadata, handler.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,11 +9,11 @@ use std::time::Duration;
 use qmp_protocol::Object;
 use serde::de::DeserializeOwned;
 use thread_start::Starter;
-use tower::util::{BoxCloneSyncService, option_layer};
+use tower::util::option_layer;
 use tower::{Service, ServiceBuilder};
 
 use crate::apart::apart;
-use crate::context::{Context, Invocation};
+use crate::context::Context;
 use crate::error::CommandError;
 use crate::layers::authorize::{Authority, AuthorizeLayer};
 use crate::layers::decode::DecodeLayer;
@@ -25,10 +24,8 @@ use crate::layers::timeout::TimeoutLayer;
 use crate::metadata::{Concurrency, Feature, Metadata};
 use crate::returns::Returns;
 use crate::schema::{QapiType, SchemaError, TypeDef, TypeRef, Types};
-use crate::{CommandResult, Outcome, arguments};
-
-/// A command's whole stack. Boxed once, out here: inside, every layer's future is a plain value.
-pub(crate) type Stack = BoxCloneSyncService<Invocation, Outcome, Infallible>;
+use crate::stack::Stack;
+use crate::{CommandResult, arguments};
 
 /// Puts a command's layers around its handler.
 type BuildStack = Box<dyn FnOnce(Arc<Metadata>, &Shared) -> Stack + Send>;
@@ -267,7 +264,7 @@ where
         .layer(option_layer(limit.map(|limit| TimeoutLayer::new(name, limit))))
         .layer(decode)
         .service(handler);
-    BoxCloneSyncService::new(stack)
+    Stack::new(stack)
 }
 
 /// The handler as a service of context and typed arguments.

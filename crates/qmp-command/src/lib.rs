@@ -50,6 +50,7 @@ mod log_gate;
 mod metadata;
 mod returns;
 mod router;
+mod stack;
 
 pub mod arguments;
 pub mod policy;

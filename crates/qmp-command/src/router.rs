@@ -8,19 +8,17 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
 use qmp_protocol::{Error, ErrorClass, Object};
 use thread_start::Starter;
-use tower::ServiceExt;
-use tower::util::Oneshot;
 
 use crate::Outcome;
-use crate::command::{Command, Shared, Stack};
+use crate::command::{Command, Shared};
 use crate::context::{Context, Invocation};
 use crate::layers::authorize::{AllowAll, Authority};
 use crate::layers::permit::Permit;
 use crate::metadata::Metadata;
 use crate::schema::{SchemaError, TypeRef, Types, is_qapi_name, validate};
+use crate::stack::{Call, Stack};
 
 /// Why a set of commands does not make a router.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +164,8 @@ impl Router {
         }
     }
 
-    /// Calls a command. The call starts when the future is first polled, and is over when that returns.
+    /// Calls a command. The handler is called at once, its future runs when this one is polled, and the call is over when that
+    /// returns.
     ///
     /// Refusals come in QEMU's order: a name that does not exist, a command that cannot be executed out-of-band, then
     /// whatever the command's own stack says.
@@ -184,9 +183,7 @@ impl Router {
                 "The command {execute} does not support OOB"
             )));
         }
-        RouteFuture {
-            state: State::Running { call: entry.stack.clone().oneshot(Invocation { arguments, context }) },
-        }
+        RouteFuture { state: State::Running { call: entry.stack.call(Invocation { arguments, context }) } }
     }
 
     /// Every command's metadata, in the order of registration.
@@ -216,20 +213,14 @@ impl fmt::Debug for Router {
     }
 }
 
-pin_project! {
-    /// A call on its way; see [`Router::call`].
-    pub struct RouteFuture {
-        #[pin]
-        state: State,
-    }
+/// A call on its way; see [`Router::call`].
+pub struct RouteFuture {
+    state: State,
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State {
-        Refused { error: Option<Error> },
-        Running { #[pin] call: Oneshot<Stack, Invocation> },
-    }
+enum State {
+    Refused { error: Option<Error> },
+    Running { call: Call },
 }
 
 impl RouteFuture {
@@ -247,10 +238,10 @@ impl fmt::Debug for RouteFuture {
 impl Future for RouteFuture {
     type Output = Outcome;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
-        match self.project().state.project() {
-            StateProjection::Running { call } => call.poll(cx).map(|Ok(outcome)| outcome),
-            StateProjection::Refused { error } => match error.take() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
+        match &mut self.state {
+            State::Running { call } => call.as_mut().poll(cx).map(|Ok(outcome)| outcome),
+            State::Refused { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
                 None => panic!("polled after completion"),
             },

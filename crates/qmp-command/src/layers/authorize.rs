@@ -38,7 +38,10 @@ impl Authority for AllowAll {
 
 /// Asks an [`Authority`] before the command.
 #[derive(Clone)]
-pub struct AuthorizeLayer {
+pub struct AuthorizeLayer(Arc<Gate>);
+
+/// Shared as one: every call has a clone.
+struct Gate {
     authority: Arc<dyn Authority>,
     command: Arc<Metadata>,
 }
@@ -46,9 +49,11 @@ pub struct AuthorizeLayer {
 impl AuthorizeLayer {
     /// Asks `authority` about `command`.
     pub fn new(authority: Arc<dyn Authority>, command: Arc<Metadata>) -> Self {
-        Self { authority, command }
+        Self(Arc::new(Gate { authority, command }))
     }
+}
 
+impl Gate {
     /// The session's policy first: whoever may not use a command learns nothing else of it.
     fn check(&self, context: &Context) -> Result<(), CommandError> {
         if let Err(refusal) = context.policy().check_command(&self.command) {
@@ -75,7 +80,7 @@ pub fn log_refusal(context: &Context, refusal: &CommandError) {
 
 impl fmt::Debug for AuthorizeLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthorizeLayer").field("command", &self.command.name).finish_non_exhaustive()
+        f.debug_struct("AuthorizeLayer").field("command", &self.0.command.name).finish_non_exhaustive()
     }
 }
 
@@ -107,7 +112,7 @@ where
     }
 
     fn call(&mut self, invocation: Invocation) -> Self::Future {
-        match self.gate.check(&invocation.context) {
+        match self.gate.0.check(&invocation.context) {
             Ok(()) => Guarded { state: State::Admitted { inner: self.inner.call(invocation) } },
             Err(error) => Guarded { state: State::Refused { error: Some(error) } },
         }
