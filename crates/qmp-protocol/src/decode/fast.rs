@@ -39,15 +39,15 @@ impl<'a> Cursor<'a> {
         let (mut execute, mut arguments, mut id) = (None, None, None);
         self.expect(b'{')?;
         loop {
-            let key = self.plain_string()?;
+            let key = self.plain_text()?;
             self.expect(b':')?;
             let fresh = match key {
-                "execute" => execute.replace(self.string()?).is_none(),
-                "arguments" => {
+                b"execute" => execute.replace(self.string()?).is_none(),
+                b"arguments" => {
                     self.expect(b'{')?;
                     arguments.replace(self.object(depth.checked_sub(1)?)?).is_none()
                 }
-                "id" => id.replace(self.value(depth)?).is_none(),
+                b"id" => id.replace(self.value(depth)?).is_none(),
                 _ => false,
             };
             if !fresh {
@@ -122,8 +122,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string without escapes, as it stands.
-    fn plain_string(&mut self) -> Option<&'a str> {
+    /// What a string without escapes says, all of it ASCII.
+    fn plain_text(&mut self) -> Option<&'a [u8]> {
         let quote = self.opening_quote()?;
         let len = self.plain_run(quote);
         let (text, rest) = self.rest.split_at(len);
@@ -131,14 +131,14 @@ impl<'a> Cursor<'a> {
             return None;
         }
         self.rest = &rest[1..];
-        std::str::from_utf8(text).ok()
+        Some(text)
     }
 
     /// A string without escapes other than those of two bytes.
     fn string(&mut self) -> Option<String> {
         let before = self.rest;
-        if let Some(text) = self.plain_string() {
-            return Some(text.to_owned());
+        if let Some(text) = self.plain_text() {
+            return std::str::from_utf8(text).ok().map(str::to_owned);
         }
         self.rest = before;
         let quote = self.opening_quote()?;
