@@ -1,15 +1,14 @@
 //! One holder, and what is counted for it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 
 use crate::Shared;
 
 /// What a holder holds may differ by less than this from what it is counted for: so most changes cost nothing.
 const GRAIN: usize = 4096;
-
-type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// A holder as the budget sees it.
 pub(crate) struct Holding {
@@ -19,15 +18,15 @@ pub(crate) struct Holding {
     fixed: AtomicUsize,
     /// What it has let go of, and is not gone yet.
     leaving: AtomicUsize,
-    /// Whose it is, and whether anybody has said so.
-    user: OnceLock<u32>,
+    /// Whose it is, if that is known.
+    user: Option<u32>,
     told: AtomicBool,
-    wake: Wake,
+    wake: Waker,
 }
 
 impl Holding {
-    pub(crate) fn new(budget: Arc<Shared>, wake: Wake) -> Self {
-        let (held, fixed, leaving, user) = Default::default();
+    pub(crate) fn new(budget: Arc<Shared>, user: Option<u32>, wake: Waker) -> Self {
+        let (held, fixed, leaving) = Default::default();
         Self { budget, held, fixed, leaving, user, told: AtomicBool::new(false), wake }
     }
 
@@ -53,7 +52,7 @@ impl Holding {
     }
 
     pub(crate) fn wake(&self) {
-        (self.wake)();
+        self.wake.wake_by_ref();
     }
 
     fn take(&self, amount: usize) {
@@ -141,11 +140,6 @@ impl Holder {
         self.holding.held()
     }
 
-    /// Says which user of the system it acts for. The first word counts.
-    pub fn acts_for(&self, user: u32) {
-        let _ = self.holding.user.set(user);
-    }
-
     /// For whatever is to be counted for it and may outlive it.
     #[must_use]
     pub fn account(&self) -> Account {
@@ -190,10 +184,10 @@ impl Account {
         self.0.leaving.load(Ordering::Relaxed)
     }
 
-    /// Which user its holder [acts for](Holder::acts_for), if that is known.
+    /// Which user its holder [acts for](crate::Budget::holder_for), if that is known.
     #[must_use]
     pub fn user(&self) -> Option<u32> {
-        self.0.user.get().copied()
+        self.0.user
     }
 
     /// Tells accounts apart: no two that are there at once have the same.
@@ -270,6 +264,8 @@ impl fmt::Debug for Exempt {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use crate::Budget;
 
     /// Less than this changes nothing that is counted.
@@ -278,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_fixed_is_noted_though_nothing_else_changes() {
         let budget = Budget::with_floor(1 << 20, 1 << 13);
-        let (mut a, mut b) = (budget.holder(|| {}), budget.holder(|| {}));
+        let [mut a, mut b] = [(); 2].map(|()| budget.holder(Waker::noop().clone()));
         // It runs, and cannot be given; then it is output of about that size, which can.
         a.set(1 << 20, 1 << 20);
         a.set((1 << 20) - LITTLE, 0);

@@ -2,8 +2,8 @@
 //!
 //! A [`Budget`] has a limit. Whoever makes others hold something (a session with a client) is a [`Holder`] of it, and
 //! says how much it holds, or has each piece counted by a [`Charge`]. When all together hold more than the limit,
-//! those that hold most are *told*, one after another, until what they could give would do. Being told is a flag and a
-//! call that wakes its task; it gives on its own task, and says so with [`Holder::settle`].
+//! those that hold most are *told*, one after another, until what they could give would do. Being told is a flag, and
+//! its task is woken; it gives on its own task, and says so with [`Holder::settle`].
 //!
 //! Invariants:
 //!
@@ -19,10 +19,12 @@
 //!
 //! ```
 //! use budget::Budget;
+//! use std::task::Waker;
 //!
 //! let fds = Budget::new(100);
-//! let mut a = fds.holder(|| println!("wake a"));
-//! let mut b = fds.holder(|| println!("wake b"));
+//! // Nobody sleeps here.
+//! let mut a = fds.holder(Waker::noop().clone());
+//! let mut b = fds.holder(Waker::noop().clone());
 //! a.set(80, 0);
 //! b.set(30, 0);
 //! assert!(a.is_told() && !b.is_told());
@@ -38,6 +40,7 @@ mod holder;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 pub use holder::{Account, Charge, Exempt, Holder};
 
@@ -116,11 +119,16 @@ impl Budget {
         self.0.told.load(Ordering::Relaxed) > 0
     }
 
-    /// A new holder, which holds nothing. `wake` is called when it is told to give, from any thread, under no lock; it
-    /// must not block.
+    /// A new holder, which holds nothing. It is woken when it is told to give, from any thread, under no lock.
     #[must_use]
-    pub fn holder(&self, wake: impl Fn() + Send + Sync + 'static) -> Holder {
-        let holding = Arc::new(Holding::new(self.0.clone(), Box::new(wake)));
+    pub fn holder(&self, wake: Waker) -> Holder {
+        self.holder_for(None, wake)
+    }
+
+    /// The same, which acts for a user of the system, if it is known for which: [`Account::user`] says it.
+    #[must_use]
+    pub fn holder_for(&self, user: Option<u32>, wake: Waker) -> Holder {
+        let holding = Arc::new(Holding::new(self.0.clone(), user, wake));
         self.0.holders().push(holding.clone());
         Holder::new(holding)
     }

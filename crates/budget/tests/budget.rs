@@ -2,17 +2,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
 
 use budget::{Budget, Charge, Holder};
 use proptest::prelude::*;
 
-fn holder(budget: &Budget) -> (Holder, Arc<AtomicUsize>) {
-    let woken = Arc::new(AtomicUsize::new(0));
-    let count = woken.clone();
-    let wake = move || {
-        count.fetch_add(1, Ordering::Relaxed);
-    };
-    (budget.holder(wake), woken)
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn times(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn holder(budget: &Budget) -> (Holder, Arc<Woken>) {
+    let woken = Arc::<Woken>::default();
+    (budget.holder(woken.clone().into()), woken)
 }
 
 #[test]
@@ -24,7 +37,7 @@ fn the_largest_is_told_and_woken_and_nobody_else() {
     assert!(!budget.is_over() && !budget.is_pressed());
     c.set(200, 0);
     assert_eq!([a.is_told(), b.is_told(), c.is_told()], [false, true, false]);
-    assert_eq!([a_woken, b_woken, c_woken].map(|n| n.load(Ordering::Relaxed)), [0, 1, 0]);
+    assert_eq!([a_woken, b_woken, c_woken].map(|woken| woken.times()), [0, 1, 0]);
     // What b will give is expected of it: no other is told meanwhile.
     a.set(350, 0);
     assert!(budget.is_over() && budget.is_pressed() && !a.is_told());
@@ -40,7 +53,7 @@ fn of_equals_it_is_the_one_that_asks_and_it_is_not_woken() {
     c.set(400, 0);
     b.set(400, 0);
     assert_eq!([a.is_told(), b.is_told(), c.is_told()], [false, true, false]);
-    assert_eq!(b_woken.load(Ordering::Relaxed), 0);
+    assert_eq!(b_woken.times(), 0);
 }
 
 #[test]
@@ -68,7 +81,7 @@ fn one_that_gave_too_little_is_told_again_or_others_are() {
     assert!(a.is_told(), "it is still the largest");
     a.settle(600, 600);
     assert!(!a.is_told() && b.is_told(), "a has no more to give");
-    assert_eq!(b_woken.load(Ordering::Relaxed), 1);
+    assert_eq!(b_woken.times(), 1);
 }
 
 #[test]
@@ -110,9 +123,7 @@ fn what_leaves_presses_nobody_however_much_it_is_and_its_account_knows() {
 #[test]
 fn an_account_says_whom_it_is_for() {
     let budget = Budget::new(10);
-    let [(a, _), (b, _)] = [(); 2].map(|()| holder(&budget));
-    a.acts_for(7);
-    a.acts_for(8);
+    let [a, b] = [Some(7), None].map(|user| budget.holder_for(user, Waker::noop().clone()));
     assert_eq!([a.account().user(), b.account().user()], [Some(7), None]);
     assert_eq!(a.account().key(), a.account().charge(1).account().key());
     assert_ne!(a.account().key(), b.account().key());

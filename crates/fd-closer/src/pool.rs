@@ -177,6 +177,7 @@ mod tests {
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
+    use std::task::Waker;
 
     /// A socket whose close blocks until its peer reads, and that peer.
     fn lingering() -> (OwnedFd, TcpStream) {
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn a_descriptor_is_charged_until_it_is_closed() {
         let budget = Budget::new(10);
-        let holder = budget.holder(|| {});
+        let holder = budget.holder(Waker::noop().clone());
         let ((stuck, peer), charge) = (stuck(), holder.account().charge(1));
         drop(crate::Received::charged(stuck, charge));
         let null = std::fs::File::open("/dev/null").unwrap();

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use budget::{Budget, Holder};
@@ -113,12 +114,10 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
     }));
 
     let budget = Budget::new(10);
-    let (attacker, mut honest) = (budget.holder(|| {}), budget.holder(|| {}));
-    attacker.acts_for(1);
-    honest.acts_for(2);
+    let holder = |user| budget.holder_for(Some(user), Waker::noop().clone());
+    let (attacker, mut honest) = (holder(1), holder(2));
     honest.set(10, 0);
-    let many: Vec<_> = (3..13).map(|user| (user, budget.holder(|| {}))).collect();
-    many.iter().for_each(|(user, holder)| holder.acts_for(*user));
+    let many: Vec<_> = (3..13).map(holder).collect();
 
     // More than a user's threads, of one whom nobody has charged. Nothing can be taken out of them.
     let listening: Vec<_> = (0..70).map(|_| stuck_for_good()).collect();
@@ -131,7 +130,7 @@ fn a_thousand_stuck_closes_hold_up_nobody_else_and_pile_up_no_filters() {
         peers.push(peer);
     };
     (0..500).for_each(|_| leave(&attacker));
-    many.iter().for_each(|(_, holder)| (0..50).for_each(|_| leave(holder)));
+    many.iter().for_each(|holder| (0..50).for_each(|_| leave(holder)));
 
     // Another session's, what nobody is charged for, and what the process has accepted: these even with such a thing inside.
     for _ in 0..20 {

@@ -127,6 +127,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use std::os::fd::OwnedFd;
+    use std::task::Waker;
 
     use super::*;
 
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn those_charged_to_one_account() {
         let (fds, budget) = (NamedFds::new(), budget::Budget::new(10));
-        let (a, b) = (budget.holder(|| {}), budget.holder(|| {}));
+        let [a, b] = [(); 2].map(|()| budget.holder(Waker::noop().clone()));
         for (name, account) in [("a", a.account()), ("b", b.account()), ("c", a.account())] {
             fds.insert(name, Received::charged(null(), account.charge(1))).unwrap();
         }

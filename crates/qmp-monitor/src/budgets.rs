@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
-use budget::{Budget, Exempt, Holder};
+use budget::{Account, Budget, Exempt, Holder};
 use rustix::process::{Resource, getrlimit};
 use tokio::time::Sleep;
 
@@ -92,15 +92,33 @@ pub(crate) struct Holdings {
     budget: Budget,
 }
 
-impl Holdings {
-    /// A session's holdings, and who holds its fds.
-    pub(crate) fn new(core: &Core, wake: &WakeHandle) -> (Self, Holder) {
+/// What a session with a client has of its plane.
+pub(crate) struct Resources {
+    pub(crate) wake: WakeHandle,
+    pub(crate) holdings: Holdings,
+    /// Who holds its fds.
+    pub(crate) fds: Holder,
+}
+
+impl Resources {
+    /// `user`: whom its client acts for, if that is known.
+    pub(crate) fn new(core: &Core, user: Option<u32>) -> Self {
+        let wake = core.events.sleeper();
         let memory = core.memory.holder(wake.waker());
-        let fds = core.fds.holder(wake.waker());
+        let fds = core.fds.holder_for(user, wake.waker());
         let budget = core.memory.clone();
-        (Self { memory, exempt: None, lapsed: false, lone_reply: false, yielded: false, budget }, fds)
+        let holdings =
+            Holdings { memory, exempt: None, lapsed: false, lone_reply: false, yielded: false, budget };
+        Self { wake, holdings, fds }
     }
 
+    /// Where memory and fds are counted.
+    pub(crate) fn accounts(&self) -> [Account; 2] {
+        [self.holdings.memory.account(), self.fds.account()]
+    }
+}
+
+impl Holdings {
     /// Whether others must give before this session does anything. Once only: then the task is woken, and goes on. Costs
     /// one load as long as there is enough for all.
     pub(crate) fn lets_others_give(&mut self, cx: &mut Context<'_>) -> bool {

@@ -56,8 +56,8 @@ impl LocalSession {
 
     /// The same, which may do only what `policy` allows.
     pub fn with_policy(core: Arc<Core>, monitor: &str, policy: Policy) -> Self {
-        let state = QmpSession::new(monitor.into(), None, Mode::InBand, Arc::default(), policy);
-        Self { events: None, wake: core.events.sleeper(), core, state }
+        let state = QmpSession::new(monitor.into(), None, Mode::InBand, None, policy);
+        Self { events: None, wake: core.events.sleeper(), core, state: Arc::new(state) }
     }
 
     /// What handlers see of it.

@@ -15,6 +15,7 @@ use tokio::task::{self, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::admission::{Holder, Why};
+use crate::budgets::Resources;
 use crate::config::{MonitorConfig, MonitorMode, NamedFdsScope, OnIdle};
 use crate::core::Core;
 #[cfg(feature = "human")]
@@ -149,12 +150,14 @@ struct Serving {
 impl Serving {
     async fn run(mut self, mut front_end: FrontEnd, mut stopped: watch::Receiver<bool>) {
         let (mut more, mut again) = (true, None);
+        // Made once: it is looked at with whatever else happens. An error says that the monitor was dropped.
+        let mut stop = std::pin::pin!(async { drop(stopped.wait_for(|stopped| *stopped).await) });
         loop {
-            let (now, waiting) = (Instant::now(), self.places.waiting());
-            let pause = self.places.pause(now);
+            let waiting = self.places.waiting();
+            let pause = self.places.pause();
             tokio::select! {
                 biased;
-                _ = stopped.wait_for(|stopped| *stopped) => break,
+                () = &mut stop => break,
                 Some(ended) = self.sessions.join_next_with_id() => {
                     self.reap(ended);
                     if self.sessions.is_empty()
@@ -199,18 +202,22 @@ impl Serving {
         };
         // A client that somebody handed in has none of the names that others gave.
         let shared = self.shared_fds.clone().filter(|_| connection.badge().is_none());
-        let named_fds = shared.unwrap_or_default();
         // Whoever handed the client in had these rights: it gets no more.
         let handed_in = connection.badge().and_then(|badge| badge.downcast_ref::<Policy>());
         let policy = handed_in.map_or_else(|| self.policy.clone(), |policy| self.policy.and(policy));
-        let state = QmpSession::new(self.id.clone(), credentials, mode, named_fds, policy);
-        tracing::debug!(monitor = &*self.id, session = state.id(), peer = %peer.description, "a client came");
+        // What it holds is for who handed the client in, if somebody did: whoever that is can have any user at the other end.
+        let giver = connection.giver().map(|giver| giver.uid);
+        let resources = Resources::new(&self.core, giver.or(credentials.map(|peer| peer.uid)));
+        let state = QmpSession::new(self.id.clone(), credentials, mode, shared, policy);
+        let state = Arc::new(state.using(&resources));
+        tracing::debug!(monitor = &*self.id, session = state.id(), %peer, "a client came");
         let (core, closing) = (self.core.clone(), self.closing.clone());
         match self.mode {
             MonitorMode::Control => {
                 let format =
                     if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
-                let session = Session::new(connection, core, state.clone(), format, closing).strict(strict);
+                let session =
+                    Session::new(connection, core, state.clone(), resources, format, closing).strict(strict);
                 self.spawn(state, holder, session);
             }
             #[cfg(feature = "human")]
@@ -223,7 +230,8 @@ impl Serving {
                     return;
                 };
                 let session =
-                    HumanSession::new(connection, core, state.clone(), shell, echo, closing).strict(strict);
+                    HumanSession::new(connection, core, state.clone(), resources, shell, echo, closing)
+                        .strict(strict);
                 self.spawn(state, holder, session);
             }
         }
@@ -247,7 +255,7 @@ impl Serving {
         {
             self.serve(connection);
         }
-        let settled = self.places.settle(Instant::now());
+        let settled = self.places.settle();
         for (state, why) in &settled.gave_way {
             state.give_way();
             let why = match why {
@@ -274,7 +282,7 @@ impl Serving {
     fn spawn(&mut self, state: Arc<QmpSession>, holder: Holder, mut session: impl Served) {
         self.list(&state);
         let (monitor, parking, gate) = (self.id.clone(), self.parking.clone(), self.log_gate.clone());
-        let (listed, runtime) = (state.clone(), self.core.runtime.clone());
+        let listed = state.clone();
         let task = self.sessions.spawn(async move {
             let end = (&mut session).await;
             report(&monitor, &state, &end, &gate);
@@ -285,7 +293,7 @@ impl Serving {
                 drop(session);
             }
             if let Some(running) = running {
-                runtime.spawn(running);
+                tokio::spawn(running);
             }
         });
         self.places.seat(task.id(), listed, holder);

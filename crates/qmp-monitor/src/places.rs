@@ -58,8 +58,8 @@ impl Places {
     }
 
     /// Until when nobody else is to be looked at.
-    pub(crate) fn pause(&mut self, now: Instant) -> Option<Instant> {
-        self.pause = self.pause.filter(|until| *until > now);
+    pub(crate) fn pause(&mut self) -> Option<Instant> {
+        self.pause = self.pause.filter(|until| *until > Instant::now());
         self.pause
     }
 
@@ -87,6 +87,9 @@ impl Places {
 
     /// Who gets a place that is free.
     pub(crate) fn next_in(&mut self) -> Option<Connection> {
+        if self.waiting.is_empty() {
+            return None;
+        }
         let place = admission::next_in(&self.seats(), &self.waiters())?;
         self.waiting.remove(place)
     }
@@ -97,8 +100,13 @@ impl Places {
     }
 
     /// Forgets those who have hung up, and has sessions give way to the others, while there is no place for them.
-    pub(crate) fn settle(&mut self, now: Instant) -> Settled {
+    pub(crate) fn settle(&mut self) -> Settled {
         let mut settled = Settled::default();
+        // Nearly always. The clock is looked at for those who wait.
+        if self.waiting.is_empty() {
+            return settled;
+        }
+        let now = Instant::now();
         self.forget_gone(now);
         while !self.waiting.is_empty() {
             match admission::decide(self.max, now, LEAVE, &self.seats(), &self.waiters()) {

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::task::AtomicWaker;
@@ -100,6 +100,16 @@ impl Raised {
 /// A session that sleeps until there is an event for it, or the plane closes.
 #[derive(Debug, Default)]
 struct Sleeper(AtomicWaker);
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
+    }
+}
 
 /// The events of one plane. Clones share it.
 #[derive(Clone, Debug)]
@@ -310,9 +320,8 @@ pub(crate) struct WakeHandle {
 
 impl WakeHandle {
     /// What wakes the session, for others to keep.
-    pub(crate) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
-        let sleeper = self.sleeper.clone();
-        move || sleeper.0.wake()
+    pub(crate) fn waker(&self) -> Waker {
+        self.sleeper.clone().into()
     }
 
     /// To be called before the last look for events, so that none is missed between look and sleep.

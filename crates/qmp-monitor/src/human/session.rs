@@ -24,7 +24,7 @@ use qmp_command::{Context, Session as _};
 use super::discipline::{Discipline, Heard};
 use super::editor::{Event, LINE_MAX};
 use super::{Answer, Shell};
-use crate::budgets::Holdings;
+use crate::budgets::{Holdings, Resources};
 use crate::core::Core;
 use crate::events::WakeHandle;
 use crate::session::giving::give_fds;
@@ -82,6 +82,7 @@ impl HumanSession {
         connection: Connection,
         core: Arc<Core>,
         state: Arc<QmpSession>,
+        Resources { wake, holdings, fds }: Resources,
         shell: Arc<dyn Shell>,
         echo: bool,
         monitor_closing: Arc<AtomicBool>,
@@ -94,11 +95,6 @@ impl HumanSession {
             tracing::warn!(session = state.id(), %error, "the terminal stays as it is");
             None
         });
-        let wake = core.events.sleeper();
-        let (holdings, fds) = Holdings::new(&core, &wake);
-        let giver = connection.giver().map(|giver| giver.uid);
-        state.counted_by(&holdings.memory, &fds, giver);
-        state.woken_by(wake.waker());
         let mut session = Self {
             terminal,
             input: Input::new(Discipline::new(shell.prompt(), echo), fds),

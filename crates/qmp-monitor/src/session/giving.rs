@@ -74,7 +74,7 @@ impl Session {
         let running = [&self.running, &self.overtaking].into_iter().flatten();
         Held {
             input: self.input.held_bytes(),
-            queue: self.queue.iter().map(|queued| queued.bytes).sum(),
+            queue: if self.queue.is_empty() { 0 } else { self.queue.iter().map(|queued| queued.bytes).sum() },
             running: running.map(|running| running.bytes).sum(),
             output: self.holdings.output(self.writer.len(), self.writer.capacity()),
         }
@@ -88,8 +88,14 @@ impl Session {
         self.give(cx)
     }
 
-    /// Gives, when told to. `true` when it did.
+    /// Gives, when told to. `true` when it gave memory. Asked twice a turn, and nearly always for nothing.
+    #[inline]
     pub(super) fn give(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        (self.holdings.memory.is_told() || self.input.fds_are_due()) && self.give_now(cx)
+    }
+
+    #[cold]
+    fn give_now(&mut self, cx: &mut TaskContext<'_>) -> bool {
         let mut gave = false;
         while self.holdings.memory.is_told() {
             let before = self.held();

@@ -174,6 +174,11 @@ impl<F: Framing> Input<F> {
         (&self.pending, &mut self.fds)
     }
 
+    /// Whether something is to be done about fds: some are to be given, or were lost.
+    pub(crate) fn fds_are_due(&self) -> bool {
+        self.lost_fds > 0 || self.fds.is_told()
+    }
+
     /// How many messages' fds could not be received since this was last asked.
     pub(crate) fn take_lost_fds(&mut self) -> usize {
         std::mem::take(&mut self.lost_fds)
@@ -220,6 +225,9 @@ impl<F: Framing> Input<F> {
 
     /// What was read since the last call, in requests' worth of time: a few bytes are free.
     pub(crate) fn take_cost(&mut self) -> u32 {
+        if self.unpaid < BYTES_PER_REQUEST {
+            return 0;
+        }
         let cost = self.unpaid / BYTES_PER_REQUEST;
         self.unpaid %= BYTES_PER_REQUEST;
         u32::try_from(cost).unwrap_or(u32::MAX)

@@ -50,7 +50,7 @@ use self::input::{Arrival, Input, Next};
 pub(crate) use self::pace::Lane;
 use self::pace::{Pace, Turn};
 use self::writer::Writer;
-use crate::budgets::Holdings;
+use crate::budgets::{Holdings, Resources};
 use crate::core::Core;
 use crate::events::{Subscription, WakeHandle};
 
@@ -215,17 +215,13 @@ impl Session {
         connection: Connection,
         core: Arc<Core>,
         state: Arc<QmpSession>,
+        Resources { wake, holdings, fds }: Resources,
         format: Format,
         monitor_closing: Arc<AtomicBool>,
     ) -> Self {
         let mut writer = Writer::default();
         core.greet(writer.buffer(), format);
         let pace = Pace::new(core.lane.clone());
-        let wake = core.events.sleeper();
-        let (holdings, fds) = Holdings::new(&core, &wake);
-        let giver = connection.giver().map(|giver| giver.uid);
-        state.counted_by(&holdings.memory, &fds, giver);
-        state.woken_by(wake.waker());
         Self {
             input: Input::new(Decoder::new(core.limits.json.clone()), fds),
             wake,
@@ -265,7 +261,7 @@ impl Session {
         let turn = self.poll_requests(cx);
         self.write(cx);
         if self.account(cx) {
-            self.write(cx);
+            self.write_more(cx);
         }
         let over = self.doomed.is_some();
         // Output that has just been written below the mark lets input in again.
@@ -290,10 +286,17 @@ impl Session {
         Poll::Pending
     }
 
+    #[inline]
     fn write(&mut self, cx: &mut TaskContext<'_>) {
         if let Some(end) = self.poll_output(cx) {
             self.doom(end);
         }
+    }
+
+    /// Apart from the other one, which is on the way of every request.
+    #[cold]
+    fn write_more(&mut self, cx: &mut TaskContext<'_>) {
+        self.write(cx);
     }
 
     /// Output above which nothing is read.
@@ -472,6 +475,7 @@ impl Session {
     }
 
     /// The session will end for this reason: what runs ends, its reply is dropped, and what waits is not started.
+    #[cold]
     fn doom(&mut self, end: End) {
         tracing::debug!(session = self.state.id(), reason = %end, "a session will end");
         self.hang_up();

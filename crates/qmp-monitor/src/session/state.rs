@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 
-use budget::{Account, Holder};
+use budget::Account;
 use fd_registry::NamedFds;
 use qmp_command::policy::Policy;
 use qmp_command::{LogGate, Peer, Session};
+
+use crate::budgets::Resources;
 
 /// How far the negotiation of capabilities has come. It only ever goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +25,6 @@ pub enum Mode {
     OutOfBand = 2,
 }
 
-/// Wakes a session's task.
-struct Wake(Box<dyn Fn() + Send + Sync>);
-
-impl fmt::Debug for Wake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wake").finish_non_exhaustive()
-    }
-}
-
 /// One client's session, as handlers see it through [`Context::session`](qmp_command::Context::session).
 #[derive(Debug)]
 pub struct QmpSession {
@@ -43,17 +36,20 @@ pub struct QmpSession {
     begun: AtomicBool,
     /// It is to end, for another client.
     gives_way: AtomicBool,
-    wake: OnceLock<Wake>,
-    named_fds: Arc<NamedFds>,
+    /// What wakes its task, if it has a client.
+    wake: Option<Waker>,
+    /// Set when they are first asked for, unless they are its monitor's.
+    named_fds: OnceLock<Arc<NamedFds>>,
     policy: Policy,
     enabled_events: Mutex<BTreeSet<String>>,
     commands: AtomicU64,
     errors: AtomicU64,
     queued: AtomicUsize,
     outbox: AtomicUsize,
-    refusals: Arc<LogGate>,
-    /// Where its memory and its fds are counted.
-    accounts: OnceLock<[Account; 2]>,
+    /// Set at the first refusal.
+    refusals: OnceLock<Arc<LogGate>>,
+    /// Where its memory and its fds are counted, if it has a client.
+    accounts: Option<[Account; 2]>,
     attached: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -62,51 +58,43 @@ impl QmpSession {
         monitor: Arc<str>,
         peer: Option<Peer>,
         mode: Mode,
-        named_fds: Arc<NamedFds>,
+        shared_fds: Option<Arc<NamedFds>>,
         policy: Policy,
-    ) -> Arc<Self> {
+    ) -> Self {
         // The one thing that all planes of a process share: session numbers, so that a log is unambiguous.
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Arc::new(Self {
+        Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             monitor,
             peer,
             mode: AtomicU8::new(mode as u8),
             begun: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
-            wake: OnceLock::new(),
-            named_fds,
+            wake: None,
+            named_fds: shared_fds.map_or_else(OnceLock::new, OnceLock::from),
             policy,
             enabled_events: Mutex::default(),
             commands: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             outbox: AtomicUsize::new(0),
-            refusals: Arc::default(),
-            accounts: OnceLock::new(),
+            refusals: OnceLock::new(),
+            accounts: None,
             attached: OnceLock::new(),
-        })
+        }
     }
 
-    /// Tells where its memory and its fds are counted, and for whom: for who handed the client in, if somebody did. Whoever that is
-    /// can have any user at the other end.
-    pub(crate) fn counted_by(&self, memory: &Holder, fds: &Holder, giver: Option<u32>) {
-        if let Some(user) = giver.or(self.peer.map(|peer| peer.uid)) {
-            fds.acts_for(user);
-        }
-        self.accounts.get_or_init(|| [memory.account(), fds.account()]);
+    /// For a session that uses these.
+    pub(crate) fn using(self, resources: &Resources) -> Self {
+        Self { wake: Some(resources.wake.waker()), accounts: Some(resources.accounts()), ..self }
     }
 
     /// A session of the same client for a call inside a call: same monitor, same credentials, in-band, with named fds of
     /// its own, of which there are none yet.
     #[must_use]
     pub fn throw_away(&self) -> Arc<Self> {
-        let state =
-            Self::new(self.monitor.clone(), self.peer, Mode::InBand, Arc::default(), self.policy.clone());
-        // Nobody else has it yet.
-        let mut state = Arc::into_inner(state).unwrap_or_else(|| unreachable!("it is new"));
-        state.refusals = self.refusals.clone();
-        Arc::new(state)
+        let state = Self::new(self.monitor.clone(), self.peer, Mode::InBand, None, self.policy.clone());
+        Arc::new(Self { refusals: OnceLock::from(self.log_gate().clone()), ..state })
     }
 
     /// What another layer keeps with the session: one value, made when it is first asked for. `None` when it was asked
@@ -142,17 +130,10 @@ impl QmpSession {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Tells what wakes its task.
-    pub(crate) fn woken_by(&self, wake: impl Fn() + Send + Sync + 'static) {
-        self.wake.get_or_init(|| Wake(Box::new(wake)));
-    }
-
     /// The session finishes what runs and ends.
     pub(crate) fn give_way(&self) {
         self.gives_way.store(true, Ordering::Release);
-        if let Some(Wake(wake)) = self.wake.get() {
-            wake();
-        }
+        self.wake.iter().for_each(Waker::wake_by_ref);
     }
 
     pub(crate) fn gives_way(&self) -> bool {
@@ -161,7 +142,11 @@ impl QmpSession {
 
     /// The names that `getfd` gave to fds: the session's own, or its monitor's.
     pub fn named_fds(&self) -> &NamedFds {
-        &self.named_fds
+        self.named_fds.get_or_init(Arc::default)
+    }
+
+    fn log_gate(&self) -> &Arc<LogGate> {
+        self.refusals.get_or_init(Arc::default)
     }
 
     /// Turns events that QEMU does not have on or off for this session.
@@ -207,12 +192,12 @@ impl QmpSession {
 
     /// Bytes of memory that are counted for it: see [`Budgets`](crate::Budgets).
     pub fn held_bytes(&self) -> usize {
-        self.accounts.get().map_or(0, |[memory, _]| memory.held())
+        self.accounts.as_ref().map_or(0, |[memory, _]| memory.held())
     }
 
     /// Fds that its client sent and that are not closed, wherever they are by now.
     pub fn held_fds(&self) -> usize {
-        self.accounts.get().map_or(0, |[_, fds]| fds.held())
+        self.accounts.as_ref().map_or(0, |[_, fds]| fds.held())
     }
 
     /// Requests answered so far, refused ones included.
@@ -244,7 +229,7 @@ impl Session for QmpSession {
     }
 
     fn refusals(&self) -> Option<&LogGate> {
-        Some(&self.refusals)
+        Some(self.log_gate())
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -258,8 +243,7 @@ mod tests {
 
     #[test]
     fn negotiation_happens_once() {
-        let session =
-            QmpSession::new("m".into(), None, Mode::Negotiating, Arc::default(), Policy::UNRESTRICTED);
+        let session = QmpSession::new("m".into(), None, Mode::Negotiating, None, Policy::UNRESTRICTED);
         assert!(session.negotiate(true));
         assert!(!session.negotiate(false));
         assert_eq!(session.mode(), Mode::OutOfBand);
@@ -267,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_is_attached_stays_with_its_session() {
-        let session = QmpSession::new("m".into(), None, Mode::InBand, Arc::default(), Policy::UNRESTRICTED);
+        let session = QmpSession::new("m".into(), None, Mode::InBand, None, Policy::UNRESTRICTED);
         session.attached::<AtomicU8>().unwrap().store(7, Ordering::Relaxed);
         assert_eq!(session.attached::<AtomicU8>().unwrap().load(Ordering::Relaxed), 7);
         assert!(session.attached::<String>().is_none());
