@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fd_closer::Received;
 
@@ -56,6 +57,8 @@ pub(crate) struct Aside<T: Detach> {
     inner: Option<T>,
     /// Somebody else has it too: it was handed in.
     shared: bool,
+    /// It was read to its end.
+    spent: AtomicBool,
 }
 
 /// Has the runtime watch a socket that came from a client. Where it cannot, a copy is what is closed here, and the socket
@@ -65,7 +68,7 @@ pub(crate) fn watched<S: From<OwnedFd>, T: Detach>(
     from_std: impl FnOnce(S) -> io::Result<T>,
 ) -> io::Result<Aside<T>> {
     // Without room for a copy a client is rather taken than lost.
-    let shared = |inner| Aside { inner: Some(inner), shared: true };
+    let shared = |inner| Aside { inner: Some(inner), shared: true, spent: AtomicBool::new(false) };
     let Ok(copy) = duplicate(socket.as_fd()) else {
         return from_std(socket.into_fd().into()).map(shared);
     };
@@ -80,11 +83,16 @@ impl<T: Detach> Aside<T> {
     pub(crate) fn is_shared(&self) -> bool {
         self.shared
     }
+
+    /// Notes that it was read to its end, after which nothing comes. Who shares it may know better.
+    pub(crate) fn note_end(&self) {
+        self.spent.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<T: Detach> From<T> for Aside<T> {
     fn from(inner: T) -> Self {
-        Self { inner: Some(inner), shared: false }
+        Self { inner: Some(inner), shared: false, spent: AtomicBool::new(false) }
     }
 }
 
@@ -105,6 +113,7 @@ impl<T: Detach> Drop for Aside<T> {
         if let Some(Ok(fd)) = self.inner.take().map(T::detach) {
             // A socket's peer sees the end now, however long the close takes.
             match (T::SOCKET, self.shared) {
+                (true, false) if *self.spent.get_mut() => fd_closer::close_spent_connection(fd),
                 (true, false) => fd_closer::close_connection(fd),
                 (true, true) => {
                     // An error says that the peer has gone.

@@ -388,7 +388,7 @@ async fn open_socket(options: SocketOptions, backlog: u32, starter: Starter) -> 
                 connected: format!("unix:{shown},server=on"),
                 disconnected: name.disconnected(",server=on"),
             };
-            let (listener, name) = (listener.into(), format!("unix:{}", name.text()));
+            let (listener, name) = (listener.into(), format!("unix:{}", name.text()).into());
             let listener = Listener::Unix { listener, name, _file: file };
             Ok((names, Source::Listener(listener), None))
         }

@@ -49,7 +49,7 @@ impl Target {
             Self::Unix { path, abstract_name, tight } => {
                 let name = Name { path, abstract_name: *abstract_name, tight: *tight };
                 let stream = connect_to(name).await?;
-                let peer = Peer::of_unix(&stream, &format!("unix:{}", name.text()));
+                let peer = Peer::of_unix(&stream, format!("unix:{}", name.text()));
                 Ok((Stream::unix(stream), peer))
             }
             #[cfg(feature = "tcp")]

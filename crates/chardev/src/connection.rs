@@ -200,8 +200,8 @@ impl fmt::Debug for Connection {
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// For people and logs.
-    pub description: String,
+    /// What all clients of its kind are called. With what is known of this one, as it is displayed, it is for people and logs.
+    pub(crate) name: Arc<str>,
     /// Who connected, as the kernel noted it then. Unix sockets only.
     pub credentials: Option<Credentials>,
     /// Where from. TCP only.
@@ -209,24 +209,23 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn of_unix(stream: &UnixStream, name: &str) -> Self {
-        let credentials = Credentials::of(stream);
-        let description = match credentials {
-            Some(Credentials { pid: Some(pid), uid, .. }) => format!("{name} (pid {pid}, uid {uid})"),
-            Some(Credentials { uid, .. }) => format!("{name} (uid {uid})"),
-            None => name.to_owned(),
-        };
-        Self { description, credentials, ip: None }
+    pub(crate) fn of_unix(stream: &UnixStream, name: impl Into<Arc<str>>) -> Self {
+        Self { credentials: Credentials::of(stream), ..Self::named(name) }
     }
 
-    pub(crate) fn named(description: impl Into<String>) -> Self {
-        Self { description: description.into(), credentials: None, ip: None }
+    pub(crate) fn named(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), credentials: None, ip: None }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.description)
+        let name = &self.name;
+        match self.credentials {
+            Some(Credentials { pid: Some(pid), uid, .. }) => write!(f, "{name} (pid {pid}, uid {uid})"),
+            Some(Credentials { uid, .. }) => write!(f, "{name} (uid {uid})"),
+            None => f.write_str(name),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Gate {
             uid,
             gid,
             pid,
-            peer = %peer.description,
+            peer = %peer,
             untold,
             "refused: neither its user nor a group of its may connect"
         );

@@ -79,7 +79,7 @@ fn listener(fd: Received, starter: Starter) -> io::Result<Opened> {
             let names = Names { disconnected: format!("disconnected:{connected}"), connected };
             let listener = Listener::Given {
                 listener: GivenListener::new(fd, starter)?,
-                name: names.connected.clone(),
+                name: names.connected.as_str().into(),
                 #[cfg(feature = "tcp")]
                 tcp: false,
             };
@@ -89,11 +89,8 @@ fn listener(fd: Received, starter: Starter) -> io::Result<Opened> {
         AddressFamily::INET | AddressFamily::INET6 => {
             let local = crate::tcp::plain(rustix::net::getsockname(&fd)?.try_into()?);
             let names = Names::always(&format!("disconnected:tcp:{local},server=on"));
-            let listener = Listener::Given {
-                listener: GivenListener::new(fd, starter)?,
-                name: String::new(),
-                tcp: true,
-            };
+            let listener =
+                Listener::Given { listener: GivenListener::new(fd, starter)?, name: "".into(), tcp: true };
             Ok((names, Source::Listener(listener), None))
         }
         _ => Err(io::ErrorKind::Unsupported.into()),

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use fd_closer::Received;
 use tokio::net::UnixListener;
@@ -20,7 +21,7 @@ pub(crate) enum Listener {
     Unix {
         listener: OwnListener,
         /// What its clients are called in logs.
-        name: String,
+        name: Arc<str>,
         /// Unlinked with the listener.
         _file: Option<SocketFile>,
     },
@@ -32,7 +33,7 @@ pub(crate) enum Listener {
     Given {
         listener: GivenListener,
         /// What its clients are called in logs.
-        name: String,
+        name: Arc<str>,
         #[cfg(feature = "tcp")]
         tcp: bool,
     },
@@ -48,7 +49,7 @@ impl Listener {
         match self {
             Self::Unix { listener, name, .. } => {
                 let (stream, _) = listener.accept().await?;
-                let peer = Peer::of_unix(&stream, name);
+                let peer = Peer::of_unix(&stream, name.clone());
                 Ok(Some((Stream::unix(stream), peer)))
             }
             // One that was reset in the backlog is accepted like any other, and has no address any more.
@@ -66,7 +67,7 @@ impl Listener {
                     return Ok(crate::tcp::stream(watched(client, tokio::net::TcpStream::from_std)?).ok());
                 }
                 let stream = watched(client, tokio::net::UnixStream::from_std)?;
-                let peer = Peer::of_unix(&stream, name);
+                let peer = Peer::of_unix(&stream, name.clone());
                 Ok(Some((Stream::unix(stream), peer)))
             }
         }

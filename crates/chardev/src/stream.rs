@@ -60,6 +60,9 @@ impl Stream {
         let _ = match self {
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || {
                 taken = scm::take(stream.as_fd(), stream.is_shared(), buf);
+                if matches!(taken, Ok(Taken::Bytes(0))) {
+                    stream.note_end();
+                }
                 would_block_next(&taken, room)
             }),
             #[cfg(feature = "tcp")]

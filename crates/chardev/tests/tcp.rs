@@ -39,7 +39,7 @@ async fn port_zero_and_a_client() {
     let peer = client.local_addr().unwrap();
     let connection = front_end.next().await.unwrap();
     assert_eq!(chardev.filename(), format!("tcp:{local},server=on <-> {peer}"));
-    assert_eq!(connection.peer().description, format!("tcp:{peer}"));
+    assert_eq!(connection.peer().to_string(), format!("tcp:{peer}"));
     assert_eq!(connection.peer().credentials, None);
     assert!(!connection.carries_fds());
     assert!(connection.try_peek(&mut [0; 1]).is_err());
@@ -89,7 +89,7 @@ async fn who_was_reset_before_it_was_accepted_holds_up_nobody() {
         let before = Instant::now();
         let peer = loop {
             let connection = front_end.next().await.unwrap();
-            if connection.peer().description == format!("tcp:{}", honest.local_addr().unwrap()) {
+            if connection.peer().to_string() == format!("tcp:{}", honest.local_addr().unwrap()) {
                 break connection;
             }
         };

@@ -30,7 +30,7 @@ pub(crate) fn close(fd: OwnedFd, mut charge: Option<Charge>, user: Option<u32>) 
     if let Some(charge) = &mut charge {
         charge.leave();
     }
-    pool::close(Closing { fd, charge, loose: None, owner });
+    pool::close(Closing { fd, charge, loose: None, owner, spent: false });
 }
 
 /// Then its charge ends.
@@ -40,11 +40,13 @@ pub(crate) struct Closing {
     /// It was taken out of a connection.
     loose: Option<Loose>,
     pub(crate) owner: Owner,
+    /// It was read to its end, by who had it alone: nothing is left in it, and nothing will come.
+    spent: bool,
 }
 
 impl Closing {
-    pub(crate) fn connection(fd: OwnedFd) -> Self {
-        Self { fd, charge: None, loose: None, owner: Owner::Ours }
+    pub(crate) fn connection(fd: OwnedFd, spent: bool) -> Self {
+        Self { fd, charge: None, loose: None, owner: Owner::Ours, spent }
     }
 
     /// Whether it was taken out of a connection, so that it is in the process's table though it need not be.
@@ -60,15 +62,18 @@ impl Closing {
     /// alone also because the client may have kept the socket, and read it still.
     pub(crate) fn close(self, crowded: bool) -> Vec<Self> {
         let mut left = Vec::new();
-        if self.owner == Owner::Ours && !is_empty(self.fd.as_fd()) && is_unix(self.fd.as_fd()) {
-            let owner = Owner::Client { user: peer(self.fd.as_fd()), account: None };
-            left.push(Self { owner, ..self });
+        if self.owner == Owner::Ours {
+            if !self.spent && !is_empty(self.fd.as_fd()) && is_unix(self.fd.as_fd()) {
+                let owner = Owner::Client { user: peer(self.fd.as_fd()), account: None };
+                left.push(Self { owner, ..self });
+            }
+            // Else it is closed with this: nobody could have told it to linger.
             return left;
         }
         if crowded && is_unix(self.fd.as_fd()) {
             let owner = self.owner;
             empty(self.fd.as_fd(), |fd, loose| {
-                left.push(Self { fd, charge: None, loose: Some(loose), owner });
+                left.push(Self { fd, charge: None, loose: Some(loose), owner, spent: false });
             });
         }
         // Even this can wait: for the socket's lock, which a call of its sender's may hold. Whoever else has the socket can

@@ -55,7 +55,13 @@ pub fn close(fd: OwnedFd) {
 pub fn close_connection(socket: OwnedFd) {
     // An error says that the peer has gone, or that it is no such socket.
     let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
-    pool::close(Closing::connection(socket));
+    pool::close(Closing::connection(socket, false));
+}
+
+/// The same for one that has been read to its end, so that nobody need look whether something is left in it.
+pub fn close_spent_connection(socket: OwnedFd) {
+    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+    pool::close(Closing::connection(socket, true));
 }
 
 /// Closes a listening unix socket that nobody else listens on. Connections that were not accepted hold what their
