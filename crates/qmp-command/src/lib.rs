@@ -7,7 +7,7 @@
 //! span + metrics -> reply -> authorize -> permit -> timeout -> decode -> handler
 //! ```
 //!
-//! The [`Router`] finds the stack by name, clones it and calls it once per request. Nothing here does I/O: a
+//! The [`Router`] finds the stack by name and calls it once per request. Nothing here does I/O: a
 //! session hands in a [`Request`](qmp_protocol::Request) and a [`Context`], and gets an [`Outcome`] back.
 //!
 //! ```

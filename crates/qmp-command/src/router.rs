@@ -143,7 +143,7 @@ struct Entry {
 
 /// The commands of a plane, each with its stack.
 ///
-/// Immutable once built, so that calling it takes no lock; share it in an `Arc`.
+/// Immutable once built, so that calls wait for no lock; share it in an `Arc`.
 pub struct Router {
     entries: HashMap<&'static str, Entry>,
     names: Vec<&'static str>,
@@ -164,8 +164,7 @@ impl Router {
         }
     }
 
-    /// Calls a command. The handler is called at once, its future runs when this one is polled, and the call is over when that
-    /// returns.
+    /// Calls a command. The call starts when the future is first polled, and is over when that returns.
     ///
     /// Refusals come in QEMU's order: a name that does not exist, a command that cannot be executed out-of-band, then
     /// whatever the command's own stack says.
@@ -240,7 +239,7 @@ impl Future for RouteFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
         match &mut self.state {
-            State::Running { call } => call.as_mut().poll(cx).map(|Ok(outcome)| outcome),
+            State::Running { call } => Pin::new(call).poll(cx).map(|Ok(outcome)| outcome),
             State::Refused { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
                 None => panic!("polled after completion"),

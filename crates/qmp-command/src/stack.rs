@@ -3,48 +3,46 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll};
 
 use tower::{Service, ServiceExt};
 
 use crate::Outcome;
 use crate::context::Invocation;
 
-/// A call of a stack.
-pub(crate) type Call = Pin<Box<dyn Future<Output = Result<Outcome, Infallible>> + Send>>;
+type Begun = Pin<Box<dyn Future<Output = Result<Outcome, Infallible>> + Send>>;
 
-/// A command's layers around its handler, for any number of calls at once.
+/// A command's layers around its handler, for any number of calls at once. A clone is the same.
 ///
 /// A call costs one allocation, its future; inside, every layer's future is a plain value. A tower service is called by who has
 /// it alone, so callers at the same time have a clone each, which costs an atomic count for every handle in it. Most calls have
-/// nobody beside them while they are made: they use the one that is kept for that, and pay for a lock that is free.
-pub(crate) struct Stack(Box<dyn Callable>);
+/// nobody beside them while they begin: they use the one that is kept for that, and pay for a lock that is free.
+#[derive(Clone)]
+pub(crate) struct Stack(Arc<dyn Callable>);
 
 trait Callable: Send + Sync {
-    fn call(&self, invocation: Invocation) -> Call;
+    fn begin(&self, invocation: Invocation, cx: &mut TaskContext<'_>) -> Begun;
 }
 
-struct Shared<S> {
+struct Kept<S> {
     /// What clones are made of.
     service: S,
-    /// Locked while a call is made, not while it runs; nobody waits for it.
+    /// Locked while a call begins, not while it runs. Nobody waits for it; poisoned, it is not used again.
     kept: Mutex<S>,
 }
 
-impl<S> Callable for Shared<S>
+impl<S> Callable for Kept<S>
 where
     S: Service<Invocation, Response = Outcome, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    fn call(&self, invocation: Invocation) -> Call {
-        // Poisoned, it is not used again.
-        if let Ok(mut service) = self.kept.try_lock() {
-            // Who is woken will be the clone.
-            let mut cx = TaskContext::from_waker(Waker::noop());
-            if let Poll::Ready(Ok(())) = service.poll_ready(&mut cx) {
-                return Box::pin(service.call(invocation));
-            }
+    fn begin(&self, invocation: Invocation, cx: &mut TaskContext<'_>) -> Begun {
+        // Our layers are always ready. One that is not is waited for by a call that has it alone.
+        if let Ok(mut service) = self.kept.try_lock()
+            && let Poll::Ready(Ok(())) = service.poll_ready(cx)
+        {
+            return Box::pin(service.call(invocation));
         }
         Box::pin(self.service.clone().oneshot(invocation))
     }
@@ -56,20 +54,42 @@ impl Stack {
         S: Service<Invocation, Response = Outcome, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
-        Self(Box::new(Shared { kept: Mutex::new(service.clone()), service }))
+        Self(Arc::new(Kept { kept: Mutex::new(service.clone()), service }))
     }
 
-    /// Calls the command. What its handler does before it gives its future is done here, all else when that is polled.
+    /// A call, which begins when it is first polled.
     pub(crate) fn call(&self, invocation: Invocation) -> Call {
-        self.0.call(invocation)
+        Call::New(Some((self.clone(), invocation)))
+    }
+}
+
+/// See [`Stack::call`].
+pub(crate) enum Call {
+    New(Option<(Stack, Invocation)>),
+    Begun(Begun),
+}
+
+impl Future for Call {
+    type Output = Result<Outcome, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut *self {
+                Self::Begun(call) => return call.as_mut().poll(cx),
+                Self::New(new) => {
+                    let Some((stack, invocation)) = new.take() else { panic!("polled after a panic") };
+                    *self = Self::Begun(stack.0.begin(invocation, cx));
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, OnceLock};
 
     use qmp_protocol::Payload;
     use tokio_test::{assert_pending, assert_ready, task};
@@ -103,17 +123,17 @@ mod tests {
         let _ = outer.set(Stack::new(tower::service_fn(move |invocation: Invocation| {
             calls.0 += 1;
             inner.fetch_max(calls.0, Ordering::Relaxed);
-            // Once: the clone that is called here has been called by nobody.
-            let within = (calls.0 == 2).then(|| stack.get().unwrap().call(invocation));
-            async move {
-                match within {
-                    Some(within) => within.await,
-                    None => done().await,
-                }
+            // What is called within this call has been called by nobody, and so does not call in turn.
+            if calls.0 == 2 {
+                let within = task::spawn(stack.get().unwrap().call(invocation)).poll();
+                assert!(within.is_ready());
             }
+            done()
         })));
         for calls in 1..=3 {
-            let Ok(outcome) = assert_ready!(task::spawn(outer.get().unwrap().call(invocation())).poll());
+            let mut call = task::spawn(outer.get().unwrap().call(invocation()));
+            assert_eq!(most.load(Ordering::Relaxed), calls - 1, "it has not begun");
+            let Ok(outcome) = assert_ready!(call.poll());
             assert!(outcome.is_ok());
             assert_eq!(most.load(Ordering::Relaxed), calls);
         }
@@ -124,7 +144,7 @@ mod tests {
         let mut calls = Calls::default();
         let stack = Stack::new(tower::service_fn(move |_: Invocation| {
             calls.0 += 1;
-            assert_ne!(calls.0, 2, "the second call of one service");
+            assert!(calls.0 < 2, "more than one call of one service");
             done()
         }));
         let call = || task::spawn(stack.call(invocation())).poll();

@@ -40,7 +40,7 @@ impl Authority for AllowAll {
 #[derive(Clone)]
 pub struct AuthorizeLayer(Arc<Gate>);
 
-/// Shared as one: every call has a clone.
+/// Shared as one: every clone of a stack has it.
 struct Gate {
     authority: Arc<dyn Authority>,
     command: Arc<Metadata>,

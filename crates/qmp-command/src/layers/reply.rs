@@ -61,8 +61,8 @@ where
 
     fn call(&mut self, invocation: Invocation) -> Self::Future {
         let command = self.command;
-        // Unwind safety: what the handler left half done is the handler's own, behind its own locks; the service
-        // and the future are not used again after a panic.
+        // Unwind safety: what the handler left half done is the handler's own, behind its own locks; the layers between
+        // have no state that a call changes, and the future is not used again after a panic.
         match catch_unwind(AssertUnwindSafe(|| self.inner.call(invocation))) {
             Ok(inner) => ReplyFuture { state: State::Running { inner }, command },
             Err(panic) => ReplyFuture { state: State::Panicked { panic: Some(panic) }, command },
