@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use crate::Shared;
+use crate::{Budget, Shared};
 
 /// What a holder holds may differ by less than this from what it is counted for: so most changes cost nothing.
 const GRAIN: usize = 4096;
 
 /// A holder as the budget sees it.
 pub(crate) struct Holding {
-    budget: Arc<Shared>,
+    budget: Budget,
     held: AtomicUsize,
     /// What of it cannot be given.
     fixed: AtomicUsize,
@@ -25,7 +25,7 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    pub(crate) fn new(budget: Arc<Shared>, user: Option<u32>, wake: Waker) -> Self {
+    pub(crate) fn new(budget: Budget, user: Option<u32>, wake: Waker) -> Self {
         let (held, fixed, leaving) = Default::default();
         Self { budget, held, fixed, leaving, user, told: AtomicBool::new(false), wake }
     }
@@ -57,14 +57,14 @@ impl Holding {
 
     fn take(&self, amount: usize) {
         self.held.fetch_add(amount, Ordering::Relaxed);
-        self.budget.used.fetch_add(amount, Ordering::Relaxed);
+        self.budget.0.used.fetch_add(amount, Ordering::Relaxed);
     }
 
     fn give(&self, amount: usize) {
         let left = self.held.fetch_sub(amount, Ordering::Relaxed) - amount;
         // What is fixed is a part of what is held.
         self.fixed.fetch_min(left, Ordering::Relaxed);
-        self.budget.used.fetch_sub(amount, Ordering::Relaxed);
+        self.budget.0.used.fetch_sub(amount, Ordering::Relaxed);
     }
 }
 
@@ -84,7 +84,7 @@ impl Holder {
     /// than 4096 from what is counted is left alone; what is fixed is always noted. May find that it must give itself: see
     /// [`is_told`](Self::is_told).
     pub fn set(&mut self, held: usize, fixed: usize) {
-        if held.abs_diff(self.counted) < GRAIN.min(self.holding.budget.floor) {
+        if held.abs_diff(self.counted) < GRAIN.min(self.holding.budget.0.floor) {
             self.holding.fixed.store(fixed, Ordering::Relaxed);
             return;
         }
@@ -106,7 +106,7 @@ impl Holder {
 
     /// Looks whether there is too much, after [`Charge`]s were made.
     pub fn enforce(&self) {
-        self.holding.budget.enforce(&self.holding);
+        self.holding.budget.0.enforce(&self.holding);
     }
 
     /// Whether it must give.
@@ -120,7 +120,7 @@ impl Holder {
     pub fn settle(&mut self, held: usize, fixed: usize) {
         self.count(held, fixed);
         if self.holding.untell() {
-            self.holding.budget.gave();
+            self.holding.budget.0.gave();
         }
         self.enforce();
     }
@@ -129,9 +129,15 @@ impl Holder {
     /// long as it keeps what it gets here.
     #[must_use]
     pub fn exempt(&self) -> Option<Exempt> {
-        let budget = &self.holding.budget;
+        let Budget(budget) = &self.holding.budget;
         let free = budget.exempt.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed);
         free.is_ok().then(|| Exempt(budget.clone()))
+    }
+
+    /// What it holds something of.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.holding.budget
     }
 
     /// How much is counted for it.
@@ -149,7 +155,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.holding.budget.leave(&self.holding);
+        self.holding.budget.0.leave(&self.holding);
         self.holding.give(self.counted);
     }
 }
@@ -223,7 +229,7 @@ impl Charge {
     pub fn leave(&mut self) {
         if !std::mem::replace(&mut self.leaving, true) {
             self.account.0.leaving.fetch_add(self.amount, Ordering::Relaxed);
-            self.account.0.budget.leaving.fetch_add(self.amount, Ordering::Relaxed);
+            self.account.0.budget.0.leaving.fetch_add(self.amount, Ordering::Relaxed);
             self.account.0.give(self.amount);
         }
     }
@@ -240,7 +246,7 @@ impl Drop for Charge {
         match self.leaving {
             true => {
                 self.account.0.leaving.fetch_sub(self.amount, Ordering::Relaxed);
-                self.account.0.budget.leaving.fetch_sub(self.amount, Ordering::Relaxed);
+                self.account.0.budget.0.leaving.fetch_sub(self.amount, Ordering::Relaxed);
             }
             false => self.account.0.give(self.amount),
         }

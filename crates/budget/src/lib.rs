@@ -128,7 +128,7 @@ impl Budget {
     /// The same, which acts for a user of the system, if it is known for which: [`Account::user`] says it.
     #[must_use]
     pub fn holder_for(&self, user: Option<u32>, wake: Waker) -> Holder {
-        let holding = Arc::new(Holding::new(self.0.clone(), user, wake));
+        let holding = Arc::new(Holding::new(self.clone(), user, wake));
         self.0.holders().push(holding.clone());
         Holder::new(holding)
     }

@@ -24,7 +24,7 @@ use crate::gate::Gate;
 use crate::given;
 use crate::listener::Listener;
 use crate::log::Log;
-use crate::shared::{Client, Shared};
+use crate::shared::{Client, HandedIn, Shared};
 use crate::stream::Stream;
 use crate::unix::{Name, listen_on};
 
@@ -260,7 +260,8 @@ impl Chardev {
             return Err(AttachError::Refused);
         }
         let name = given::name_of(&stream, self.is_server());
-        let client = Client { badge, giver, ..Client::new((stream, peer)) };
+        let client =
+            Client { handed_in: Some(Box::new(HandedIn { badge, giver })), ..Client::new((stream, peer)) };
         self.shared.park_if_room(client, name).map_err(|_| AttachError::Full)
     }
 

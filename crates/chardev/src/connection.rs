@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use crate::badge::Badge;
 use crate::scm::{Peeked, Received, Taken};
-use crate::shared::{Client, Slot};
+use crate::shared::{Client, HandedIn, Slot};
 use crate::stream::Stream;
 use crate::terminal::RawTerminal;
 
@@ -26,24 +26,23 @@ pub struct Connection {
     /// Its chardev knows of it too, to be able to hang up.
     stream: Arc<Stream>,
     peer: Peer,
-    badge: Option<Badge>,
-    giver: Option<Credentials>,
+    handed_in: Option<Box<HandedIn>>,
     slot: Option<Slot>,
 }
 
 impl Connection {
-    pub(crate) fn new(Client { stream, peer, badge, giver }: Client, slot: Slot) -> Self {
-        Self { stream, peer, badge, giver, slot: Some(slot) }
+    pub(crate) fn new(Client { stream, peer, handed_in }: Client, slot: Slot) -> Self {
+        Self { stream, peer, handed_in, slot: Some(slot) }
     }
 
-    /// A connection over any connected unix socket that nobody else has. It belongs to no chardev and takes no slot.
+    /// A connection over any connected unix stream socket that nobody else has. It belongs to no chardev and takes no slot.
     ///
     /// # Errors
     /// The socket's options cannot be changed (`SO_PASSCRED` is switched off).
     pub fn from_unix_stream(stream: UnixStream) -> io::Result<Self> {
         rustix::net::sockopt::set_socket_passcred(&stream, false)?;
         let peer = Peer::of_unix(&stream, "unix");
-        Ok(Self { stream: Arc::new(Stream::unix(stream)), peer, badge: None, giver: None, slot: None })
+        Ok(Self { stream: Arc::new(Stream::unix(stream)), peer, handed_in: None, slot: None })
     }
 
     /// Waits until there may be something to read, or the peer has closed its side.
@@ -173,20 +172,20 @@ impl Connection {
     /// whose rights are those of its chardev's [`badge`](crate::Chardev::badge).
     #[must_use]
     pub fn badge(&self) -> Option<&Badge> {
-        self.badge.as_ref()
+        self.handed_in.as_ref()?.badge.as_ref()
     }
 
     /// The process that handed the client in, as far as [`Chardev::attach_from`](crate::Chardev::attach_from) was told.
     #[must_use]
     pub fn giver(&self) -> Option<Credentials> {
-        self.giver
+        self.handed_in.as_ref()?.giver
     }
 
     /// Gives the client back to its chardev, still connected: the next front end, or the present one, gets it as a
     /// new connection. Bytes unread stay unread. One without a chardev is closed.
     pub fn park(self) {
         if let Some(slot) = self.slot {
-            slot.park(Client { stream: self.stream, peer: self.peer, badge: self.badge, giver: self.giver });
+            slot.park(Client { stream: self.stream, peer: self.peer, handed_in: self.handed_in });
         }
     }
 }
@@ -200,7 +199,7 @@ impl fmt::Debug for Connection {
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// What all clients of its kind are called. With what is known of this one, as it is displayed, it is for people and logs.
+    /// What it is called, but for its credentials, which follow when it is displayed: for people and logs.
     pub(crate) name: Arc<str>,
     /// Who connected, as the kernel noted it then. Unix sockets only.
     pub credentials: Option<Credentials>,

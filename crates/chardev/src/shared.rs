@@ -17,14 +17,20 @@ use crate::stream::Stream;
 pub(crate) struct Client {
     pub(crate) stream: Arc<Stream>,
     pub(crate) peer: Peer,
+    /// Of one that was handed in.
+    pub(crate) handed_in: Option<Box<HandedIn>>,
+}
+
+/// What is known of a client because somebody handed it in. Few are: each connection has room for a pointer to it.
+pub(crate) struct HandedIn {
     pub(crate) badge: Option<Badge>,
-    /// Who has handed it in.
+    /// Who has done so.
     pub(crate) giver: Option<Credentials>,
 }
 
 impl Client {
     pub(crate) fn new((stream, peer): (Stream, Peer)) -> Self {
-        Self { stream: Arc::new(stream), peer, badge: None, giver: None }
+        Self { stream: Arc::new(stream), peer, handed_in: None }
     }
 }
 

@@ -82,14 +82,13 @@ pub struct Usage {
 pub(crate) struct Holdings {
     pub(crate) memory: Holder,
     /// Its output, one reply of any size, is not counted, until then.
-    exempt: Option<(Exempt, Pin<Box<Sleep>>)>,
+    exempt: Option<Box<(Exempt, Pin<Box<Sleep>>)>>,
     /// It was exempt, and did not take the reply in time.
     lapsed: bool,
     /// All of its output that matters is one reply.
     lone_reply: bool,
     /// It has let others have their turn.
     yielded: bool,
-    budget: Budget,
 }
 
 /// What a session with a client has of its plane.
@@ -106,9 +105,7 @@ impl Resources {
         let wake = core.events.sleeper();
         let memory = core.memory.holder(wake.waker());
         let fds = core.fds.holder_for(user, wake.waker());
-        let budget = core.memory.clone();
-        let holdings =
-            Holdings { memory, exempt: None, lapsed: false, lone_reply: false, yielded: false, budget };
+        let holdings = Holdings { memory, exempt: None, lapsed: false, lone_reply: false, yielded: false };
         Self { wake, holdings, fds }
     }
 
@@ -122,7 +119,7 @@ impl Holdings {
     /// Whether others must give before this session does anything. Once only: then the task is woken, and goes on. Costs
     /// one load as long as there is enough for all.
     pub(crate) fn lets_others_give(&mut self, cx: &mut Context<'_>) -> bool {
-        let pressed = self.budget.is_pressed() && !self.memory.is_told();
+        let pressed = self.memory.budget().is_pressed() && !self.memory.is_told();
         let yields = pressed && !self.yielded;
         self.yielded = yields;
         if yields {
@@ -133,20 +130,20 @@ impl Holdings {
 
     /// Notes that a reply is about to be added to so many bytes of output.
     pub(crate) fn replies(&mut self, waiting: usize) {
-        self.lone_reply = waiting <= self.budget.floor();
+        self.lone_reply = waiting <= self.memory.budget().floor();
     }
 
     /// How much output may wait before nothing more is read.
     pub(crate) fn mark(&self, limit: usize) -> usize {
-        let pressed = self.exempt.is_some() || self.budget.is_over();
-        if pressed { limit.min(self.budget.floor()) } else { limit }
+        let pressed = self.exempt.is_some() || self.memory.budget().is_over();
+        if pressed { limit.min(self.memory.budget().floor()) } else { limit }
     }
 
     /// A reply that was let through is to be taken within a time, whatever the pace; then it counts as all output does, and
     /// another session's may pass. To be asked at each turn.
     pub(crate) fn poll_lapse(&mut self, cx: &mut Context<'_>) {
-        if let Some((_, until)) = &mut self.exempt
-            && until.as_mut().poll(cx).is_ready()
+        if let Some(exempt) = &mut self.exempt
+            && exempt.1.as_mut().poll(cx).is_ready()
         {
             self.exempt = None;
             self.lapsed = true;
@@ -155,7 +152,7 @@ impl Holdings {
 
     /// What of the output counts, of `waiting` bytes in a buffer of `capacity`.
     pub(crate) fn output(&mut self, waiting: usize, capacity: usize) -> usize {
-        if waiting <= self.budget.floor() {
+        if waiting <= self.memory.budget().floor() {
             self.exempt = None;
             self.lapsed = false;
         }
@@ -167,7 +164,7 @@ impl Holdings {
     pub(crate) fn lets_pass(&mut self, within: Duration, cx: &mut Context<'_>) -> bool {
         if self.lone_reply && self.exempt.is_none() && !self.lapsed {
             let exempt = self.memory.exempt();
-            self.exempt = exempt.map(|exempt| (exempt, Box::pin(tokio::time::sleep(within))));
+            self.exempt = exempt.map(|exempt| Box::new((exempt, Box::pin(tokio::time::sleep(within)))));
             self.poll_lapse(cx);
             return self.exempt.is_some();
         }

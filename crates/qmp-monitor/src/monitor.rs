@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use chardev::{Connection, FrontEnd, Next};
@@ -27,19 +27,44 @@ use crate::session::{End, FAREWELL, Mode, QmpSession, Served, Session};
 const GRACE: Duration = Duration::from_millis(200);
 
 /// The sessions of a monitor, for whoever lists them.
-type Sessions = Arc<Mutex<Vec<Weak<QmpSession>>>>;
+type Sessions = Mutex<Vec<Weak<QmpSession>>>;
+
+/// What a monitor, its task and its sessions share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The sessions are to end.
+    closing: AtomicBool,
+    /// Clients that are still there then stay connected.
+    parking: AtomicBool,
+    /// Replies are indented.
+    pretty: AtomicBool,
+    sessions: Sessions,
+    log_gate: LogGate,
+}
+
+impl Shared {
+    /// Whether the sessions are to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn list(&self, state: &Arc<QmpSession>) {
+        let mut sessions = self.lock();
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(Arc::downgrade(state));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<QmpSession>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A monitor that serves clients until it is closed.
 #[derive(Debug)]
 pub struct Monitor {
     core: Arc<Core>,
     id: Arc<str>,
-    /// Told to the sessions.
-    closing: Arc<AtomicBool>,
-    /// Clients that are still there stay connected.
-    parking: Arc<AtomicBool>,
-    pretty: Arc<AtomicBool>,
-    sessions: Sessions,
+    shared: Arc<Shared>,
     /// Set when the front end has been given back.
     released: watch::Receiver<bool>,
     /// Told to the monitor's task. Dropped, it says the same.
@@ -60,29 +85,24 @@ impl Monitor {
         }
         let (stop, stopped) = watch::channel(false);
         let (release, released) = watch::channel(false);
-        let (id, closing): (Arc<str>, _) = (config.id.as_str().into(), Arc::default());
-        let (parking, sessions): (Arc<AtomicBool>, Sessions) = Default::default();
-        let pretty = Arc::new(AtomicBool::new(config.pretty));
+        let id: Arc<str> = config.id.as_str().into();
+        let shared = Arc::new(Shared { pretty: AtomicBool::new(config.pretty), ..Shared::default() });
         let serving = Serving {
             core: core.clone(),
             id: id.clone(),
             mode: config.mode,
-            pretty: pretty.clone(),
+            shared: shared.clone(),
             strict: config.strict,
             on_idle: config.on_idle.clone(),
-            parking: parking.clone(),
-            listed: sessions.clone(),
             release,
             shared_fds: (config.named_fds == NamedFdsScope::Monitor)
                 .then(|| Arc::new(NamedFds::bounded(core.shared_names.clone()))),
             policy: config.policy.clone(),
-            closing: Arc::clone(&closing),
             sessions: JoinSet::new(),
             places: Places::new(&mut front_end),
-            log_gate: Arc::default(),
         };
         let task = core.runtime.spawn(serving.run(front_end, stopped));
-        Self { core, id, closing, parking, pretty, sessions, released, stop, task }
+        Self { core, id, shared, released, stop, task }
     }
 
     /// Its id.
@@ -92,12 +112,12 @@ impl Monitor {
 
     /// Whether sessions that begin from now on indent their replies.
     pub fn set_pretty(&self, pretty: bool) {
-        self.pretty.store(pretty, Ordering::Relaxed);
+        self.shared.pretty.store(pretty, Ordering::Relaxed);
     }
 
     /// The sessions that there are.
     pub fn sessions(&self) -> Vec<Arc<QmpSession>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.shared.lock();
         sessions.retain(|session| session.strong_count() > 0);
         sessions.iter().filter_map(Weak::upgrade).collect()
     }
@@ -105,7 +125,7 @@ impl Monitor {
     /// Ends the monitor, and leaves its clients connected to the chardev: the next monitor on it greets them anew. Returns
     /// when the chardev can have that; a session whose command runs hands its client over when that has ended.
     pub async fn detach(mut self) {
-        self.parking.store(true, Ordering::Release);
+        self.shared.parking.store(true, Ordering::Release);
         // The task gives the front end back before it tells the sessions, so that it does not get their clients again.
         self.stop.send_replace(true);
         // An error says that the task is gone, and the front end with it.
@@ -116,7 +136,7 @@ impl Monitor {
     /// what it has. A session whose command takes longer goes on by itself and ends with it; until then it keeps its place
     /// among the chardev's clients. If the plane ends, its client goes, and the command goes on alone.
     pub async fn close(self) {
-        self.closing.store(true, Ordering::Release);
+        self.shared.closing.store(true, Ordering::Release);
         self.core.events.wake_all();
         self.stop.send_replace(true);
         if let Err(error) = self.task.await
@@ -132,19 +152,15 @@ struct Serving {
     core: Arc<Core>,
     id: Arc<str>,
     mode: MonitorMode,
-    pretty: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     strict: bool,
     on_idle: Option<OnIdle>,
-    parking: Arc<AtomicBool>,
-    listed: Sessions,
     release: watch::Sender<bool>,
     /// The named fds of all sessions, when they are the monitor's.
     shared_fds: Option<Arc<NamedFds>>,
     policy: Policy,
-    closing: Arc<AtomicBool>,
     sessions: JoinSet<()>,
     places: Places,
-    log_gate: Arc<LogGate>,
 }
 
 impl Serving {
@@ -184,7 +200,7 @@ impl Serving {
         self.places.take_waiting().into_iter().for_each(Connection::park);
         drop(front_end);
         self.release.send_replace(true);
-        self.closing.store(true, Ordering::Release);
+        self.shared.closing.store(true, Ordering::Release);
         self.core.events.wake_all();
         self.finish().await;
     }
@@ -201,24 +217,23 @@ impl Serving {
             MonitorMode::Readline { .. } => Mode::InBand,
         };
         // A client that somebody handed in has none of the names that others gave.
-        let shared = self.shared_fds.clone().filter(|_| connection.badge().is_none());
+        let shared_fds = self.shared_fds.clone().filter(|_| connection.badge().is_none());
         // Whoever handed the client in had these rights: it gets no more.
         let handed_in = connection.badge().and_then(|badge| badge.downcast_ref::<Policy>());
         let policy = handed_in.map_or_else(|| self.policy.clone(), |policy| self.policy.and(policy));
         // What it holds is for who handed the client in, if somebody did: whoever that is can have any user at the other end.
         let giver = connection.giver().map(|giver| giver.uid);
         let resources = Resources::new(&self.core, giver.or(credentials.map(|peer| peer.uid)));
-        let state = QmpSession::new(self.id.clone(), credentials, mode, shared, policy);
+        let state = QmpSession::new(self.id.clone(), credentials, mode, shared_fds, policy);
         let state = Arc::new(state.using(&resources));
         tracing::debug!(monitor = &*self.id, session = state.id(), %peer, "a client came");
-        let (core, closing) = (self.core.clone(), self.closing.clone());
+        let (core, shared) = (self.core.clone(), self.shared.clone());
         match self.mode {
             MonitorMode::Control => {
                 let format =
-                    if self.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
-                let session =
-                    Session::new(connection, core, state.clone(), resources, format, closing).strict(strict);
-                self.spawn(state, holder, session);
+                    if self.shared.pretty.load(Ordering::Relaxed) { Format::Pretty } else { Format::Compact };
+                let session = Session::new(connection, core, shared, state, resources, format);
+                self.spawn(holder, session.strict(strict));
             }
             #[cfg(feature = "human")]
             MonitorMode::Readline { echo } => {
@@ -229,10 +244,8 @@ impl Serving {
                     );
                     return;
                 };
-                let session =
-                    HumanSession::new(connection, core, state.clone(), resources, shell, echo, closing)
-                        .strict(strict);
-                self.spawn(state, holder, session);
+                let session = HumanSession::new(connection, core, shared, state, resources, shell, echo);
+                self.spawn(holder, session.strict(strict));
             }
         }
     }
@@ -241,7 +254,7 @@ impl Serving {
     fn keep_waiting(&mut self, connection: Connection) {
         tracing::debug!(monitor = &*self.id, peer = %connection.peer(), "a client waits: the monitor is full");
         if let Some(turned_away) = self.places.wait(connection)
-            && let Some(untold) = self.log_gate.admit()
+            && let Some(untold) = self.shared.log_gate.admit()
         {
             let peer = turned_away.peer();
             tracing::warn!(monitor = &*self.id, %peer, untold, "turned away: the monitor is full, and many wait");
@@ -263,7 +276,7 @@ impl Serving {
                 Why::AboveShare => "its user has more than a share of the places",
             };
             let (monitor, session, peer) = (&*self.id, state.id(), state.peer());
-            if let Some(untold) = self.log_gate.admit() {
+            if let Some(untold) = self.shared.log_gate.admit() {
                 tracing::warn!(
                     monitor,
                     session,
@@ -279,15 +292,16 @@ impl Serving {
     }
 
     /// Runs a session on a task of its own.
-    fn spawn(&mut self, state: Arc<QmpSession>, holder: Holder, mut session: impl Served) {
-        self.list(&state);
-        let (monitor, parking, gate) = (self.id.clone(), self.parking.clone(), self.log_gate.clone());
-        let listed = state.clone();
+    fn spawn(&mut self, holder: Holder, mut session: impl Served) {
+        let state = session.state().clone();
+        self.shared.list(&state);
+        // The task holds nothing but the session, of which there may be thousands.
         let task = self.sessions.spawn(async move {
             let end = (&mut session).await;
-            report(&monitor, &state, &end, &gate);
+            let shared = session.shared().clone();
+            report(session.state(), &end, &shared.log_gate);
             let running = session.take_running();
-            if running.is_none() && matches!(end, End::Closed) && parking.load(Ordering::Acquire) {
+            if running.is_none() && matches!(end, End::Closed) && shared.parking.load(Ordering::Acquire) {
                 session.park();
             } else {
                 drop(session);
@@ -296,13 +310,7 @@ impl Serving {
                 tokio::spawn(running);
             }
         });
-        self.places.seat(task.id(), listed, holder);
-    }
-
-    fn list(&self, state: &Arc<QmpSession>) {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.retain(|session| session.strong_count() > 0);
-        listed.push(Arc::downgrade(state));
+        self.places.seat(task.id(), state, holder);
     }
 
     fn reap(&mut self, ended: Result<(task::Id, ()), task::JoinError>) {
@@ -344,8 +352,9 @@ async fn sleep_until(then: Option<Instant>) {
     }
 }
 
-fn report(monitor: &str, state: &QmpSession, end: &End, gate: &LogGate) {
-    let (session, commands, errors) = (state.id(), state.commands_served(), state.errors());
+fn report(state: &QmpSession, end: &End, gate: &LogGate) {
+    let (monitor, session) = (state.monitor(), state.id());
+    let (commands, errors) = (state.commands_served(), state.errors());
     let untold = if end.is_forced() || matches!(end, End::Foreign) { gate.admit() } else { None };
     if let Some(untold) = untold {
         let peer = state.peer();

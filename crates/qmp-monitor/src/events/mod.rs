@@ -44,8 +44,8 @@ struct Inner {
     throttle: Mutex<Throttle<Key, Instant, Raised>>,
     /// For the hub's task: something was appended, or a window was opened.
     work: Notify,
-    sleepers: Mutex<HashMap<u64, Arc<Sleeper>>>,
-    next_sleeper: AtomicU64,
+    /// By where they are in memory.
+    sleepers: Mutex<HashMap<usize, Arc<Sleeper>>>,
     /// The local sessions that want events, and how many may wait for each.
     watched: Mutex<Vec<Weak<Watched>>>,
     watched_limit: AtomicU64,
@@ -101,6 +101,13 @@ impl Raised {
 #[derive(Debug, Default)]
 struct Sleeper(AtomicWaker);
 
+impl Sleeper {
+    /// No two that are there at once have the same.
+    fn key(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+}
+
 impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
         self.0.wake();
@@ -136,7 +143,6 @@ impl EventHub {
             throttle: Mutex::new(Throttle::new(THROTTLE_WINDOW)),
             work: Notify::new(),
             sleepers: Mutex::default(),
-            next_sleeper: AtomicU64::new(0),
             watched: Mutex::default(),
             watched_limit: AtomicU64::new(u64::MAX),
             closing: AtomicBool::new(false),
@@ -204,10 +210,9 @@ impl EventHub {
 
     /// A place in the list of those to be woken; left when dropped.
     pub(crate) fn sleeper(&self) -> WakeHandle {
-        let number = self.0.next_sleeper.fetch_add(1, Ordering::Relaxed);
         let sleeper = Arc::new(Sleeper::default());
-        self.sleepers().insert(number, sleeper.clone());
-        WakeHandle { number, sleeper, hub: self.clone() }
+        self.sleepers().insert(sleeper.key(), sleeper.clone());
+        WakeHandle { sleeper, hub: self.clone() }
     }
 
     /// Wakes all sessions, to look at what has changed.
@@ -225,7 +230,7 @@ impl EventHub {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sleepers(&self) -> MutexGuard<'_, HashMap<u64, Arc<Sleeper>>> {
+    fn sleepers(&self) -> MutexGuard<'_, HashMap<usize, Arc<Sleeper>>> {
         self.0.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -313,7 +318,6 @@ impl Subscription {
 /// Wakes a session's task when there may be something for it.
 #[derive(Debug)]
 pub(crate) struct WakeHandle {
-    number: u64,
     sleeper: Arc<Sleeper>,
     hub: EventHub,
 }
@@ -332,7 +336,7 @@ impl WakeHandle {
 
 impl Drop for WakeHandle {
     fn drop(&mut self) {
-        self.hub.sleepers().remove(&self.number);
+        self.hub.sleepers().remove(&self.sleeper.key());
     }
 }
 

@@ -15,7 +15,6 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 
 use chardev::{Connection, RawTerminal};
@@ -27,6 +26,7 @@ use super::{Answer, Shell};
 use crate::budgets::{Holdings, Resources};
 use crate::core::Core;
 use crate::events::WakeHandle;
+use crate::monitor::Shared;
 use crate::session::giving::give_fds;
 use crate::session::input::{Arrival, Input, Next};
 use crate::session::pace::{Pace, Turn};
@@ -43,6 +43,7 @@ const PANICKED: &str = "Error: the command failed unexpectedly; the log has the 
 pub(crate) struct HumanSession {
     connection: Connection,
     core: Arc<Core>,
+    shared: Arc<Shared>,
     state: Arc<QmpSession>,
     shell: Arc<dyn Shell>,
     input: Input<Discipline>,
@@ -54,7 +55,6 @@ pub(crate) struct HumanSession {
     doomed: Option<End>,
     /// What the client was to get was dropped.
     cut_off: bool,
-    monitor_closing: Arc<AtomicBool>,
     /// What came was no person's.
     foreign: bool,
     /// The editor draws on the terminal, if the client is one.
@@ -62,6 +62,14 @@ pub(crate) struct HumanSession {
 }
 
 impl Served for HumanSession {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn state(&self) -> &Arc<QmpSession> {
+        &self.state
+    }
+
     fn park(self) {
         if !self.cut_off {
             // Before somebody else begins with it.
@@ -81,11 +89,11 @@ impl HumanSession {
     pub(crate) fn new(
         connection: Connection,
         core: Arc<Core>,
+        shared: Arc<Shared>,
         state: Arc<QmpSession>,
         Resources { wake, holdings, fds }: Resources,
         shell: Arc<dyn Shell>,
         echo: bool,
-        monitor_closing: Arc<AtomicBool>,
     ) -> Self {
         let terminal = match echo {
             true => connection.raw_terminal(),
@@ -108,9 +116,9 @@ impl HumanSession {
             foreign: false,
             connection,
             core,
+            shared,
             state,
             shell,
-            monitor_closing,
         };
         session.say(&format!("{}\n", session.shell.banner()));
         session.prompt();
@@ -322,7 +330,7 @@ impl HumanSession {
     }
 
     fn monitor_closes(&self) -> bool {
-        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
+        self.core.events.is_closing() || self.shared.is_closing()
     }
 
     fn is_closing(&self) -> bool {

@@ -74,7 +74,7 @@ impl Session {
         let running = [&self.running, &self.overtaking].into_iter().flatten();
         Held {
             input: self.input.held_bytes(),
-            queue: if self.queue.is_empty() { 0 } else { self.queue.iter().map(|queued| queued.bytes).sum() },
+            queue: self.queue.iter().map(|queued| queued.bytes).sum(),
             running: running.map(|running| running.bytes).sum(),
             output: self.holdings.output(self.writer.len(), self.writer.capacity()),
         }
@@ -157,7 +157,7 @@ pub(crate) fn give_fds<'a, F: Framing>(
 ) {
     let session = state.id();
     if let lost @ 1.. = input.take_lost_fds() {
-        say(gate, session, lost, "fds could not be received: all that came with them were closed");
+        say(gate, session, lost as usize, "fds could not be received: all that came with them were closed");
     }
     let (pending, fds) = input.fds();
     if !fds.is_told() {

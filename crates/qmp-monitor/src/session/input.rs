@@ -140,7 +140,7 @@ pub(crate) struct Input<F: Framing> {
     /// Bytes that nobody has paid for yet; see [`Input::take_cost`].
     unpaid: usize,
     /// So many messages have lost their fds, which is to be said.
-    lost_fds: usize,
+    lost_fds: u32,
 }
 
 /// Bytes that cost as much time as a request.
@@ -180,7 +180,7 @@ impl<F: Framing> Input<F> {
     }
 
     /// How many messages' fds could not be received since this was last asked.
-    pub(crate) fn take_lost_fds(&mut self) -> usize {
+    pub(crate) fn take_lost_fds(&mut self) -> u32 {
         std::mem::take(&mut self.lost_fds)
     }
 
@@ -225,9 +225,6 @@ impl<F: Framing> Input<F> {
 
     /// What was read since the last call, in requests' worth of time: a few bytes are free.
     pub(crate) fn take_cost(&mut self) -> u32 {
-        if self.unpaid < BYTES_PER_REQUEST {
-            return 0;
-        }
         let cost = self.unpaid / BYTES_PER_REQUEST;
         self.unpaid %= BYTES_PER_REQUEST;
         u32::try_from(cost).unwrap_or(u32::MAX)
@@ -318,7 +315,7 @@ impl<F: Framing> Input<F> {
                 Ok(received) => received,
             };
             if received.truncated {
-                self.lost_fds += 1;
+                self.lost_fds = self.lost_fds.saturating_add(1);
                 self.pending = PendingFds::lost();
             } else if received.fds {
                 // Each was installed, and will be closed.

@@ -32,7 +32,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
@@ -53,6 +52,7 @@ use self::writer::Writer;
 use crate::budgets::{Holdings, Resources};
 use crate::core::Core;
 use crate::events::{Subscription, WakeHandle};
+use crate::monitor::Shared;
 
 /// In-band requests that wait behind the running one once out-of-band is on: QEMU's eight.
 pub const QUEUE: usize = 8;
@@ -159,6 +159,7 @@ struct Running {
 pub(crate) struct Session {
     connection: Connection,
     core: Arc<Core>,
+    shared: Arc<Shared>,
     state: Arc<QmpSession>,
     format: Format,
     input: Input<Decoder>,
@@ -173,7 +174,6 @@ pub(crate) struct Session {
     doomed: Option<End>,
     /// What the client was to get was dropped.
     cut_off: bool,
-    monitor_closing: Arc<AtomicBool>,
     /// An error in its JSON before it has negotiated ends the session.
     strict: bool,
     /// There was one.
@@ -184,6 +184,12 @@ pub(crate) struct Session {
 
 /// A session as its monitor's task sees it: a future that ends with it.
 pub(crate) trait Served: Future<Output = End> + Unpin + Send + 'static {
+    /// What it has in common with its monitor.
+    fn shared(&self) -> &Arc<Shared>;
+
+    /// What others may know of it.
+    fn state(&self) -> &Arc<QmpSession>;
+
     /// Gives the client back to its chardev when the session is over, unless it was cut off in the middle of a reply.
     fn park(self);
 
@@ -192,6 +198,14 @@ pub(crate) trait Served: Future<Output = End> + Unpin + Send + 'static {
 }
 
 impl Served for Session {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn state(&self) -> &Arc<QmpSession> {
+        &self.state
+    }
+
     fn park(self) {
         if !self.cut_off {
             self.connection.park();
@@ -214,10 +228,10 @@ impl Session {
     pub(crate) fn new(
         connection: Connection,
         core: Arc<Core>,
+        shared: Arc<Shared>,
         state: Arc<QmpSession>,
         Resources { wake, holdings, fds }: Resources,
         format: Format,
-        monitor_closing: Arc<AtomicBool>,
     ) -> Self {
         let mut writer = Writer::default();
         core.greet(writer.buffer(), format);
@@ -228,6 +242,7 @@ impl Session {
             holdings,
             connection,
             core,
+            shared,
             state,
             format,
             writer,
@@ -238,7 +253,6 @@ impl Session {
             pace,
             doomed: None,
             cut_off: false,
-            monitor_closing,
             strict: false,
             foreign: false,
             echoes: 0,
@@ -261,7 +275,7 @@ impl Session {
         let turn = self.poll_requests(cx);
         self.write(cx);
         if self.account(cx) {
-            self.write_more(cx);
+            self.write(cx);
         }
         let over = self.doomed.is_some();
         // Output that has just been written below the mark lets input in again.
@@ -286,17 +300,10 @@ impl Session {
         Poll::Pending
     }
 
-    #[inline]
     fn write(&mut self, cx: &mut TaskContext<'_>) {
         if let Some(end) = self.poll_output(cx) {
             self.doom(end);
         }
-    }
-
-    /// Apart from the other one, which is on the way of every request.
-    #[cold]
-    fn write_more(&mut self, cx: &mut TaskContext<'_>) {
-        self.write(cx);
     }
 
     /// Output above which nothing is read.
@@ -486,7 +493,7 @@ impl Session {
     }
 
     fn monitor_closes(&self) -> bool {
-        self.core.events.is_closing() || self.monitor_closing.load(Ordering::Acquire)
+        self.core.events.is_closing() || self.shared.is_closing()
     }
 
     fn is_closing(&self) -> bool {
