@@ -128,10 +128,13 @@ impl<T: Detach> Drop for Aside<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::scm::Taken;
+    use crate::stream::Stream;
 
     #[tokio::test]
     async fn what_cannot_be_watched_is_not_closed_here() {
@@ -147,6 +150,25 @@ mod tests {
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::OutOfMemory);
         theirs.set_nonblocking(false).unwrap();
         assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "it is closed by somebody");
+    }
+
+    /// Bytes, descriptors or nothing for now say that there may be something to close.
+    #[tokio::test]
+    async fn only_what_was_read_to_its_end_is_spent() {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let stream = Stream::unix(ours);
+        let Stream::Unix(aside) = &stream else { unreachable!("that is what it was made of") };
+        let spent = || aside.spent.load(Ordering::Relaxed);
+        let take = async |room: usize| {
+            poll_fn(|cx| stream.poll_read_ready(cx)).await.unwrap();
+            stream.try_take(&mut [0; 8][..room])
+        };
+        theirs.try_write(b"x").unwrap();
+        assert_eq!((take(8).await.unwrap(), spent()), (Taken::Bytes(1), false));
+        assert!(stream.try_take(&mut [0; 8]).is_err() && !spent());
+        drop(theirs);
+        assert_eq!((take(0).await.unwrap(), spent()), (Taken::Bytes(0), false));
+        assert_eq!((take(8).await.unwrap(), spent()), (Taken::Bytes(0), true));
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ impl Stream {
         let _ = match self {
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || {
                 taken = scm::take(stream.as_fd(), stream.is_shared(), buf);
-                if matches!(taken, Ok(Taken::Bytes(0))) {
+                if room > 0 && matches!(taken, Ok(Taken::Bytes(0))) {
                     stream.note_end();
                 }
                 would_block_next(&taken, room)

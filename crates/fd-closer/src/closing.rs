@@ -67,7 +67,7 @@ impl Closing {
                 let owner = Owner::Client { user: peer(self.fd.as_fd()), account: None };
                 left.push(Self { owner, ..self });
             }
-            // Else it is closed with this: nobody could have told it to linger.
+            // Else it is closed with this. It does not linger: see `close_connection`.
             return left;
         }
         if crowded && is_unix(self.fd.as_fd()) {

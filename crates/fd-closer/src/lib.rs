@@ -50,15 +50,17 @@ pub fn close(fd: OwnedFd) {
     closing::close(fd, None, None);
 }
 
-/// Closes a connected socket that the process has accepted or made itself, and nobody else has, as [`close`] does. Its peer sees the end now, and
-/// descriptors that it has sent and nobody has read are closed as the peer's.
+/// Closes a connected socket that the process has accepted or made itself, and nobody else has, where nobody waits. Its peer sees the
+/// end now, and descriptors that it has sent and nobody has read are closed as the peer's. If the socket is not a unix one, which
+/// never lingers, nobody may have told it to.
 pub fn close_connection(socket: OwnedFd) {
     // An error says that the peer has gone, or that it is no such socket.
     let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
     pool::close(Closing::connection(socket, false));
 }
 
-/// The same for one that has been read to its end, so that nobody need look whether something is left in it.
+/// The same for one that has been read to its end: a read that had room found nothing, and said so. So nobody need look whether
+/// something is left in it.
 pub fn close_spent_connection(socket: OwnedFd) {
     let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
     pool::close(Closing::connection(socket, true));

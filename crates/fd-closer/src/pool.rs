@@ -217,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn the_peer_of_one_that_was_read_to_its_end_sees_the_end() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        crate::close_spent_connection(ours.into());
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+        assert_eq!(theirs.write(&[0]).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+
+    #[test]
     fn a_socket_that_is_closed_sends_what_it_had() {
         let (socket, mut peer) = lingering();
         crate::close(socket);
