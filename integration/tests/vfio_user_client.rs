@@ -262,7 +262,9 @@ fn a_backend_lets_go_when_its_client_goes() {
     adapted.called(&Call::Irqs { index: irq::INTX, flags: FIRE, start: 0, count: 0, fds: 0 });
     adapted.called(&Call::Irqs { index: irq::MSIX, flags: FIRE, start: 0, count: 0, fds: 0 });
     adapted.called(&Call::Unmap { iova: 0, size: 4096 });
-    adapted.peer().in_step();
+    // It stays: when it goes, that is told, too.
+    let mut next = adapted.peer();
+    next.in_step();
     adapted.not_called();
 }
 
