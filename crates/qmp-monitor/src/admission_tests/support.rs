@@ -15,8 +15,34 @@ use tokio::sync::Semaphore;
 use crate::human::{Answer, Shell};
 use crate::{Core, EventHub, EventSpec, Monitor, MonitorConfig, SessionLimits, qmp_capabilities};
 
-/// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How far time goes on at once while a client waits, and how long the clock stands still before. Without a pause it would go on
+/// for hours in the moment that the kernel takes to deliver something.
+const STEP: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How many such steps a test takes before it gives up.
+const PATIENCE: usize = 10_000;
+
+/// Waits for what comes over a connection.
+async fn patiently<T>(come: impl Future<Output = T>) -> T {
+    let mut come = std::pin::pin!(come);
+    for _ in 0..PATIENCE {
+        // A paused clock stands still while something blocks. This ends with the pause, or when what is waited for has come.
+        let (_here, gone) = std::sync::mpsc::channel::<()>();
+        let still = tokio::task::spawn_blocking(move || gone.recv_timeout(PAUSE));
+        tokio::select! {
+            biased;
+            come = &mut come => return come,
+            _ = still => {}
+        }
+        tokio::select! {
+            biased;
+            come = &mut come => return come,
+            () = tokio::time::sleep(STEP) => {}
+        }
+    }
+    panic!("it has not come in time");
+}
 
 pub(crate) struct Fixture {
     pub(crate) core: Arc<Core>,
@@ -130,7 +156,7 @@ impl Client {
                 text.push(char::from(self.0.read_u8().await.expect("the session goes on")));
             }
         };
-        tokio::time::timeout(PATIENCE, read).await.expect("an answer in time");
+        patiently(read).await;
         text
     }
 
@@ -142,7 +168,7 @@ impl Client {
     /// Everything until the end; what a reset loses is lost.
     pub(crate) async fn rest(mut self) -> String {
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("the end in time");
+        let _ = patiently(self.0.read_to_end(&mut rest)).await;
         String::from_utf8_lossy(&rest).into_owned()
     }
 
