@@ -16,6 +16,9 @@ use crate::objects::{Objects, WeakObjects};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MonitorError {
+    /// Its id is empty.
+    #[error("a monitor needs an id that is not empty")]
+    NoId,
     /// There is a monitor of that id.
     #[error("a monitor '{0}' exists already")]
     Duplicate(String),
@@ -110,6 +113,7 @@ impl Monitors {
             return Err(MonitorError::Duplicate(config.id));
         }
         let front_end = chardev.front_end(max_clients)?;
+        let max_clients = front_end.max_clients();
         let human = config.is_human();
         let monitor = Monitor::start(core, &config, front_end);
         state.entries.push(Entry { monitor, chardev: chardev.id().to_owned(), human, max_clients, mark });
@@ -118,6 +122,9 @@ impl Monitors {
 
     /// Whether a monitor could be started under this id.
     pub(crate) fn is_free(&self, id: &str) -> Result<(), MonitorError> {
+        if id.is_empty() {
+            return Err(MonitorError::NoId);
+        }
         match self.lock().entries.iter().any(|entry| entry.monitor.id() == id) {
             true => Err(MonitorError::Duplicate(id.to_owned())),
             false => Ok(()),
@@ -134,6 +141,7 @@ impl Monitors {
     ) -> Result<(), MonitorError> {
         self.is_free(&config.id)?;
         chardevs.ensure(chardev)?;
+        let max_clients = max_clients.max(1);
         self.start(config.clone(), chardev, max_clients, Mark::default())?;
         if config.is_human() {
             return Ok(());

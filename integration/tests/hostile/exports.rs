@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vmm_integration::passed::PassedListener;
@@ -92,11 +91,6 @@ fn a_device_is_sent_what_lingers_and_no_descriptor_is_free() {
             let (fd, mut bomb) = Lingering::inside(1);
             let mut peer = peer(scene, "dev0.sock");
             let few = Few::more(scene, 0);
-            // It is looked only now and then whether there is room.
-            let since = Instant::now();
-            while since.elapsed() < Duration::from_millis(150) {
-                scene.hold();
-            }
             peer.tolerates(&get_info(), &[fd.as_fd()]);
             let_go(fd);
             bomb.leave();

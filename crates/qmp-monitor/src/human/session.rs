@@ -31,7 +31,7 @@ use crate::session::giving::give_fds;
 use crate::session::input::{Arrival, Input, Next};
 use crate::session::pace::{Pace, Turn};
 use crate::session::writer::Writer;
-use crate::session::{End, QmpSession, Served};
+use crate::session::{End, QmpSession, Served, poll_outlived};
 
 /// Bytes of echo that take as long to make as one byte of input to read.
 const ECHO_PER_BYTE: usize = 32;
@@ -154,12 +154,8 @@ impl HumanSession {
         self.pace.settle(if over { Turn::Over } else { turn }, room, cx);
         self.state.gauge(usize::from(self.running.is_some()), self.writer.len());
         if self.running.is_some() {
-            // Whatever happened to the client, a line is never stopped half way. At the plane's end it goes on alone.
-            if self.core.events.is_closing() && self.writer.poll_farewell(cx).is_ready() {
-                tracing::warn!(session = self.state.id(), "a command goes on beyond the plane's end");
-                return Poll::Ready(End::Closed);
-            }
-            return Poll::Pending;
+            // Whatever happened to the client, a line is never stopped half way.
+            return poll_outlived(&self.core, &self.state, &mut self.writer, cx);
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);

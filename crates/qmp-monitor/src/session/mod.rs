@@ -284,12 +284,8 @@ impl Session {
         let running = usize::from(self.running.is_some()) + usize::from(self.overtaking.is_some());
         self.state.gauge(self.queue.len() + running, self.writer.len());
         if self.running.is_some() || self.overtaking.is_some() {
-            // Whatever happened to the client, a handler is never stopped half way. At the plane's end it goes on alone.
-            if self.core.events.is_closing() && self.writer.poll_farewell(cx).is_ready() {
-                tracing::warn!(session = self.state.id(), "a command goes on beyond the plane's end");
-                return Poll::Ready(End::Closed);
-            }
-            return Poll::Pending;
+            // Whatever happened to the client, a handler is never stopped half way.
+            return poll_outlived(&self.core, &self.state, &mut self.writer, cx);
         }
         if let Some(end) = self.doomed.take() {
             return Poll::Ready(end);
@@ -504,6 +500,20 @@ impl Session {
         self.queue.clear();
         self.input.end();
     }
+}
+
+/// Whether the session ends all the same though a command of its runs: at the plane's end the command goes on alone.
+pub(crate) fn poll_outlived(
+    core: &Core,
+    state: &QmpSession,
+    writer: &mut Writer,
+    cx: &mut TaskContext<'_>,
+) -> Poll<End> {
+    if core.events.is_closing() && writer.poll_farewell(cx).is_ready() {
+        tracing::warn!(session = state.id(), "a command goes on beyond the plane's end");
+        return Poll::Ready(End::Closed);
+    }
+    Poll::Pending
 }
 
 /// Whether this is the error that a reply, an event or a greeting gets as a request.
