@@ -16,9 +16,9 @@ use crate::objects::{Objects, WeakObjects};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MonitorError {
-    /// Its id is empty.
-    #[error("a monitor needs an id that is not empty")]
-    NoId,
+    /// Its id is empty, or has a `/`: it is a name in the object tree.
+    #[error("a monitor's id must not be empty, nor contain a '/': {0:?}")]
+    IllegalId(String),
     /// There is a monitor of that id.
     #[error("a monitor '{0}' exists already")]
     Duplicate(String),
@@ -113,7 +113,6 @@ impl Monitors {
             return Err(MonitorError::Duplicate(config.id));
         }
         let front_end = chardev.front_end(max_clients)?;
-        let max_clients = front_end.max_clients();
         let human = config.is_human();
         let monitor = Monitor::start(core, &config, front_end);
         state.entries.push(Entry { monitor, chardev: chardev.id().to_owned(), human, max_clients, mark });
@@ -122,8 +121,8 @@ impl Monitors {
 
     /// Whether a monitor could be started under this id.
     pub(crate) fn is_free(&self, id: &str) -> Result<(), MonitorError> {
-        if id.is_empty() {
-            return Err(MonitorError::NoId);
+        if id.is_empty() || id.contains('/') {
+            return Err(MonitorError::IllegalId(id.to_owned()));
         }
         match self.lock().entries.iter().any(|entry| entry.monitor.id() == id) {
             true => Err(MonitorError::Duplicate(id.to_owned())),

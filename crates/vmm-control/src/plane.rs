@@ -261,7 +261,7 @@ impl ControlPlane {
     /// chardev is [registered](Self::chardevs), if it is not yet.
     ///
     /// # Errors
-    /// When the id is empty, there is a monitor of that id, another chardev of its chardev's id, or the chardev has a user already.
+    /// When the id is empty or has a `/`, there is a monitor of that id, another chardev of its chardev's id, or the chardev has a user already.
     pub fn add_monitor(
         &self,
         config: MonitorConfig,

@@ -207,7 +207,7 @@ impl PlaneThread {
     /// says so, for as long as that takes: [`spawn`](Self::spawn) does not wait.
     ///
     /// # Errors
-    /// When the id is empty, there is a monitor or a chardev of that id (nothing is opened then), or the chardev cannot be opened; or that this thread
+    /// When the id is empty or has a `/`, there is a monitor or a chardev of that id (nothing is opened then), or the chardev cannot be opened; or that this thread
     /// must not wait.
     pub fn add_monitor(
         &self,

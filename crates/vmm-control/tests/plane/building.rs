@@ -61,8 +61,10 @@ async fn a_monitor_has_an_id_and_a_chardev_of_its_own() {
     assert_eq!(error.to_string(), "a monitor 'm' exists already");
     let error = plane.add_monitor(MonitorConfig::new("n"), &one, 64).unwrap_err();
     assert_eq!(error.to_string(), "Device 'one' is in use");
-    let error = plane.add_monitor(MonitorConfig::new(""), &other, 64).unwrap_err();
-    assert!(matches!(error, MonitorError::NoId));
+    for id in ["", "a/b", "m/"] {
+        let error = plane.add_monitor(MonitorConfig::new(id), &other, 64).unwrap_err();
+        assert!(matches!(error, MonitorError::IllegalId(illegal) if illegal == id));
+    }
     plane.add_monitor(MonitorConfig::new("n"), &other, 64).unwrap();
     plane.close().await;
 }
