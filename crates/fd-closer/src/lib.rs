@@ -51,8 +51,8 @@ pub fn close(fd: OwnedFd) {
 }
 
 /// Closes a connected socket that the process has accepted or made itself, and nobody else has, where nobody waits. Its peer sees the
-/// end now, and descriptors that it has sent and nobody has read are closed as the peer's. If the socket is not a unix one, which
-/// never lingers, nobody may have told it to.
+/// end now, and descriptors that it has sent and nobody has read are closed as the peer's. The socket must not be one that was told to
+/// linger (`SO_LINGER`); unix sockets never do.
 pub fn close_connection(socket: OwnedFd) {
     // An error says that the peer has gone, or that it is no such socket.
     let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);

@@ -220,9 +220,11 @@ mod tests {
     fn the_peer_of_one_that_was_read_to_its_end_sees_the_end() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        // With a copy of it, its close ends nothing.
+        let _copy = ours.try_clone().unwrap();
         crate::close_spent_connection(ours.into());
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
-        assert_eq!(theirs.write(&[0]).unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 
     #[test]
