@@ -134,7 +134,7 @@ impl Holder {
         free.is_ok().then(|| Exempt(budget.clone()))
     }
 
-    /// What it holds something of.
+    /// The budget that it is counted in.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.holding.budget
