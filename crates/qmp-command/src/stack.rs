@@ -16,9 +16,9 @@ type Begun = Pin<Box<dyn Future<Output = Result<Outcome, Infallible>> + Send>>;
 /// A command's layers around its handler, for any number of calls at once. A clone is the same.
 ///
 /// A call that waits for nobody, and has no time limit, costs one allocation, its future; inside, every layer's future is a plain
-/// value. A tower service is called by who has
-/// it alone, so callers at the same time have a clone each, which costs an atomic count for every handle in it. Most calls have
-/// nobody beside them while they begin: they use the one that is kept for that, and pay for a lock that is free.
+/// value. A tower service is called by who has it alone, so callers at the same time have a clone each, which costs an atomic count
+/// for every handle in it. Most calls have nobody beside them while they begin: they use the one that is kept for that, and pay for
+/// a lock that is free.
 #[derive(Clone)]
 pub(crate) struct Stack(Arc<dyn Callable>);
 

@@ -81,7 +81,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub(crate) struct Holdings {
     pub(crate) memory: Holder,
-    /// Its output, one reply of any size, is not counted, until then.
+    /// Its output, one reply of any size, is not counted, until then. In a box: hardly any session has it.
     exempt: Option<Box<(Exempt, Pin<Box<Sleep>>)>>,
     /// It was exempt, and did not take the reply in time.
     lapsed: bool,

@@ -257,11 +257,12 @@ impl ControlPlane {
         Chardev::open_with(id, backend, self.handle.open_options(backlog)).await.map(Arc::new)
     }
 
-    /// Serves QMP to the clients of a chardev, at most `max_clients` (at least 1) at once; the others wait to be accepted. The
-    /// chardev is [registered](Self::chardevs), if it is not yet.
+    /// Serves QMP to the clients of a chardev, at most `max_clients` (at least 1) at once; the others wait to be accepted.
+    /// The chardev is [registered](Self::chardevs), if it is not yet.
     ///
     /// # Errors
-    /// When the id is empty or has a `/`, there is a monitor of that id, another chardev of its chardev's id, or the chardev has a user already.
+    /// When the id is empty or has a `/`, there is a monitor of that id, another chardev of its chardev's id, or the chardev
+    /// has a user already.
     pub fn add_monitor(
         &self,
         config: MonitorConfig,

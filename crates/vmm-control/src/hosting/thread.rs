@@ -202,13 +202,13 @@ async fn run_jobs(plane: &ControlPlane, mut queue: UnboundedReceiver<Job>) {
 }
 
 impl PlaneThread {
-    /// Opens a socket, file or the like and serves a monitor there, at most `max_clients` clients (at least 1) at once; the others wait to be
-    /// accepted. The chardev is called as the monitor is. Waits until it listens, and for the first client if the backend
+    /// Opens a socket, file or the like and serves a monitor there, at most `max_clients` clients (at least 1) at once; the
+    /// others wait to be accepted. The chardev is called as the monitor is. Waits until it listens, and for the first client if the backend
     /// says so, for as long as that takes: [`spawn`](Self::spawn) does not wait.
     ///
     /// # Errors
-    /// When the id is empty or has a `/`, there is a monitor or a chardev of that id (nothing is opened then), or the chardev cannot be opened; or that this thread
-    /// must not wait.
+    /// When the id is empty or has a `/`, there is a monitor or a chardev of that id (nothing is opened then), or the chardev
+    /// cannot be opened; or that this thread must not wait.
     pub fn add_monitor(
         &self,
         config: MonitorConfig,
